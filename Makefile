@@ -1,0 +1,49 @@
+# Everything a person or a CI does with Romulus. `make help` lists it.
+
+PREFIX   ?= /usr/local
+LIBDIR   ?= $(PREFIX)/lib/romulus
+SBINDIR  ?= $(PREFIX)/sbin
+CONFDIR  ?= /etc/xen
+DESTDIR  ?=
+
+BUILD    := build
+SHIPPED  := .build/shipped/release/libromulus.so
+SOURCES  := $(shell find Sources Package.swift -type f)
+LAB      := Tests/Lab/lab
+PACKAGES := $(shell sed 's/\#.*//' Tests/packages.txt Tests/Lab/packages.txt 2>/dev/null)
+
+# Only where something is missing, so that a machine without a network can still build.
+INSTALL_PACKAGES = missing=$$(dpkg-query -W -f '$${Status} $${Package}\n' $(1) 2>&1 | \
+	sed -n -e 's/^dpkg-query: no packages found matching //p' -e '/^install ok installed/!s/.* //p' | sort -u); \
+	if [ -n "$$missing" ]; then echo "installing: $$missing"; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
+
+.PHONY: all help packages install check unit lab-test demo lab-up lab-down lab-ssh measure fmt fmt-check clean
+
+all: $(BUILD)/libromulus.so.0  ## build the shared object
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+packages:  ## install the Debian packages that building and testing need
+	@$(call INSTALL_PACKAGES,$(PACKAGES))
+
+$(BUILD)/libromulus.so.0: $(SOURCES)
+	ROMULUS_SHIPPED=1 swift build -c release --product romulus --scratch-path .build/shipped
+	mkdir -p $(BUILD)
+	strip -o $@ $(SHIPPED)
+
+install: $(BUILD)/libromulus.so.0  ## install under $(DESTDIR)$(PREFIX); romulus-activate then puts it to use
+	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(CONFDIR)
+	install -m 644 $(BUILD)/libromulus.so.0 $(DESTDIR)$(LIBDIR)/
+	for program in xl romulus-save-helper; do \
+	    sed 's|@LIBDIR@|$(LIBDIR)|' Sources/Launcher/$$program >$(DESTDIR)$(LIBDIR)/$$program && \
+	    chmod 755 $(DESTDIR)$(LIBDIR)/$$program || exit 1; done
+	for program in romulus-activate romulus-deactivate; do \
+	    sed 's|@LIBDIR@|$(LIBDIR)|' Sources/Launcher/$$program >$(DESTDIR)$(SBINDIR)/$$program && \
+	    chmod 755 $(DESTDIR)$(SBINDIR)/$$program || exit 1; done
+	[ -e $(DESTDIR)$(CONFDIR)/romulus.conf ] || \
+	    install -m 644 Sources/Launcher/romulus.conf $(DESTDIR)$(CONFDIR)/romulus.conf
+
+clean:  ## remove what was built
+	rm -rf $(BUILD) .build

@@ -1,0 +1,60 @@
+/*
+ * What module Glibc lacks of Linux, and what must not be Swift: code that runs while the loader or a signal has
+ * interrupted everything else.
+ */
+#ifndef ROMULUS_LINUX_H
+#define ROMULUS_LINUX_H
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <syslog.h>
+#include <unistd.h>
+
+/* fcntl is variadic, and these two commands need _GNU_SOURCE. Return as fcntl does. */
+int romulus_set_pipe_size(int fd, int bytes);
+int romulus_status_flags(int fd);
+int romulus_set_status_flags(int fd, int flags);
+
+/* pipe2 with O_CLOEXEC; also behind _GNU_SOURCE. */
+int romulus_pipe(int ends[2]);
+
+/* syslog is variadic. */
+void romulus_syslog(int priority, const char *text);
+
+/* Names the calling thread, as `top -H` shows it. */
+void romulus_name_thread(const char *name);
+
+/*
+ * From now on SIGINT, SIGTERM and SIGHUP add 1 << 32, 1 << 40 or 1 << 48 to the eventfd `fd` instead of killing the
+ * process; a signal that is ignored stays ignored. romulus_release_signals puts back what was there.
+ */
+void romulus_catch_signals(int fd);
+void romulus_release_signals(void);
+
+/*
+ * What the launcher, or the hook in xl, has put into the environment of this process; taken out of it when the shared
+ * object was loaded. NULL where it was not there.
+ */
+enum romulus_launch_variable {
+    ROMULUS_ROLE,         /* "primary" in `xl remus`, "backup" in `xl migrate-receive -r`, "helper" in the save helper */
+    ROMULUS_LIBRARY,      /* our entry of LD_PRELOAD */
+    ROMULUS_HELPER,       /* the program that starts the stock save helper with the preload */
+    ROMULUS_STOCK_HELPER, /* the stock save helper */
+    ROMULUS_CONTROL,      /* number of the descriptor on which xl's hook and the helper's talk */
+    ROMULUS_LINK,         /* number of a copy of the link's descriptor */
+};
+const char *romulus_launch_value(enum romulus_launch_variable variable);
+
+/* RTLD_NEXT's value is a cast, which Swift does not import. */
+void *romulus_next_symbol(const char *name);
+
+#endif

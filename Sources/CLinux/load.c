@@ -1,0 +1,81 @@
+/*
+ * Runs when the loader has loaded the shared object: before main, in a process that is not ours. It starts no thread
+ * and touches nothing but the environment, so that the preload ends with the process it was meant for and no child of
+ * that process (ssh, a hotplug script, a device model) ever sees it.
+ */
+#define _GNU_SOURCE
+#include "romulus_linux.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct { const char *name; size_t index; } variables[] = {
+    { "ROMULUS_ROLE", ROMULUS_ROLE },
+    { "ROMULUS_LIBRARY", ROMULUS_LIBRARY },
+    { "ROMULUS_HELPER", ROMULUS_HELPER },
+    { "ROMULUS_STOCK_HELPER", ROMULUS_STOCK_HELPER },
+    { "ROMULUS_CONTROL", ROMULUS_CONTROL },
+    { "ROMULUS_LINK", ROMULUS_LINK },
+};
+#define VARIABLE_COUNT (sizeof(variables) / sizeof(variables[0]))
+
+static char *values[VARIABLE_COUNT];
+
+const char *romulus_launch_value(enum romulus_launch_variable variable)
+{
+    return values[variable];
+}
+
+/*
+ * Ctrl-C reaches every process of the terminal's foreground group. xl catches it and says farewell to the backup; its
+ * ssh and its helper must live long enough to carry that. ssh keeps a SIGINT that it finds ignored.
+ */
+static void ignore_terminal_signals_in_child(void)
+{
+    signal(SIGINT, SIG_IGN);
+    signal(SIGQUIT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+}
+
+/* Takes our entry out of LD_PRELOAD and leaves whatever else the admin has put there. */
+static void remove_from_preload(const char *library)
+{
+    const char *preload = getenv("LD_PRELOAD");
+    if (!preload)
+        return;
+
+    char *copy = strdup(preload);
+    char *rest = calloc(1, strlen(preload) + 1);
+    if (copy && rest) {
+        char *state = NULL;
+        for (char *entry = strtok_r(copy, ": ", &state); entry; entry = strtok_r(NULL, ": ", &state)) {
+            if (!strcmp(entry, library))
+                continue;
+            if (*rest)
+                strcat(rest, ":");
+            strcat(rest, entry);
+        }
+        if (*rest)
+            setenv("LD_PRELOAD", rest, 1);
+        else
+            unsetenv("LD_PRELOAD");
+    }
+    free(copy);
+    free(rest);
+}
+
+__attribute__((constructor))
+static void romulus_loaded(void)
+{
+    for (size_t i = 0; i < VARIABLE_COUNT; i++) {
+        const char *value = getenv(variables[i].name);
+        values[variables[i].index] = value ? strdup(value) : NULL;
+        unsetenv(variables[i].name);
+    }
+    if (values[ROMULUS_LIBRARY])
+        remove_from_preload(values[ROMULUS_LIBRARY]);
+    if (values[ROMULUS_ROLE] && !strcmp(values[ROMULUS_ROLE], "primary"))
+        pthread_atfork(NULL, NULL, ignore_terminal_signals_in_child);
+}

@@ -1,0 +1,63 @@
+/// Frames: what both directions consist of once a receiver has answered; docs/protocol.md, "Frames".
+public enum FrameFormat {
+    /// Type (4 bytes), payload length (4), sequence number (4), CRC32C of those twelve bytes and the payload (4).
+    public static let headerBytes = 16
+    /// Large enough that a header costs nothing, small enough that a heartbeat never waits long behind one.
+    public static let maximumPayloadBytes = 256 << 10
+
+    /// Zero is not a type, so that a page of zeroes is not a frame.
+    public enum FrameType: UInt32, Sendable {
+        // Primary to backup.
+        case data = 1
+        case epochEnd = 2
+        // Either way.
+        case heartbeat = 3
+        case farewell = 4
+        // Backup to primary.
+        case answer = 16
+        case acknowledgement = 17
+    }
+}
+
+/// The number of a checkpoint: 1 is the first complete one, with which protection begins.
+public struct Epoch: RawRepresentable, Comparable, Hashable, Sendable {
+    public let rawValue: UInt64
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
+
+    /// Before the first complete checkpoint.
+    public static let none = Epoch(rawValue: 0)
+
+    public var next: Epoch { Epoch(rawValue: rawValue &+ 1) }
+    public static func < (one: Self, other: Self) -> Bool { one.rawValue < other.rawValue }
+}
+
+/// Why a side takes its leave. Each is clear evidence for the other side: no clock is asked.
+public enum FarewellReason: UInt32, Sendable {
+    // Said by the primary.
+    /// The admin ended protection; the guest goes on at the primary.
+    case protectionEnded = 1
+    /// The guest shut itself down, rebooted or crashed.
+    case guestShutDown = 2
+    /// Protection failed at the primary (a helper died, say); the guest goes on there.
+    case primaryFailed = 3
+    /// The admin destroyed the primary's copy, to move the guest here.
+    case primaryDestroyed = 4
+    // Said by the backup.
+    /// The replica is gone; the backup will not activate it.
+    case replicaDiscarded = 16
+    /// The replica is being activated: the primary's copy must not run.
+    case replicaActivated = 17
+}
+
+/// A message other than DATA, whose payload is a piece of the stock stream.
+public enum Message: Equatable, Sendable {
+    /// An epoch's last DATA frame has been sent; `streamBytes` is what its DATA frames held.
+    case epochEnd(Epoch, streamBytes: UInt64)
+    /// "I am here." From the primary with the last epoch sent, from the backup with the last one acknowledged.
+    case heartbeat(Epoch)
+    case farewell(FarewellReason, text: String)
+    case answer(version: ProtocolVersion, features: Features, detectTimeoutMilliseconds: UInt32)
+    case acknowledgement(Epoch)
+
+    public static let maximumTextBytes = 512
+}

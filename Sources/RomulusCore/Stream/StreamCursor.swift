@@ -1,0 +1,206 @@
+/// Finds the boundaries of the nested streams by lengths alone, however the bytes are cut.
+///
+/// The two streams take turns on one descriptor: libxl's header and LIBXC_CONTEXT record, libxc's headers and records up
+/// to CHECKPOINT, libxl's records up to CHECKPOINT_END, libxc's again (Xen's docs/specs/libxl-migration-stream.pandoc,
+/// "Checkpointed streams"). The cursor keeps no byte but a record's header and the body of a private record.
+public struct StreamCursor {
+    /// A part of the stream that has just been seen to its last byte.
+    public enum Boundary: Equatable, Sendable {
+        case libxlHeader
+        case libxcHeaders
+        case libxlRecord(LibxlFormat.RecordType)
+        case libxcRecord(LibxcFormat.RecordType)
+    }
+
+    private enum Expected {
+        case libxlHeader
+        case libxlRecord
+        case libxcImageHeader
+        case libxcDomainHeader
+        case libxcRecord
+        case nothing
+    }
+
+    private enum Part {
+        /// A header of `neededBytes`, of which `header` holds the first ones.
+        case header(neededBytes: Int)
+        /// A record's body, padding included.
+        case body(remainingBytes: Int, boundary: Boundary)
+    }
+
+    private var expected = Expected.libxlHeader
+    private var part = Part.header(neededBytes: LibxlFormat.headerBytes)
+    private var header: [UInt8] = []
+    private var isCapturing = false
+
+    /// Pages announced by the PAGE_DATA records seen since `takePageCount()`.
+    private var pageCount = 0
+
+    /// The body, padding included, of the private record that ended last.
+    public private(set) var capturedBody: [UInt8] = []
+
+    public init() {
+        header.reserveCapacity(LibxcFormat.imageHeaderBytes)
+    }
+
+    /// Whether nothing of a header or record is pending, so that a record may be put in here.
+    public var isBetweenLibxcRecords: Bool {
+        if case .libxcRecord = expected, case .header = part { header.isEmpty } else { false }
+    }
+
+    public mutating func takePageCount() -> Int {
+        defer { pageCount = 0 }
+        return pageCount
+    }
+
+    /// Moves on to the next boundary or to the end of `bytes`, whichever comes first.
+    ///
+    /// - Returns: how many bytes were passed, and the boundary that was reached with the last of them.
+    public mutating func advance(
+        over bytes: UnsafeRawBufferPointer
+    ) throws(StreamError) -> (passedBytes: Int, boundary: Boundary?) {
+        var passed = 0
+        while passed < bytes.count {
+            switch part {
+            case .header(let needed):
+                let take = min(needed - header.count, bytes.count - passed)
+                header.append(contentsOf: bytes[passed..<passed + take])
+                passed += take
+                if header.count == needed, let boundary = try headerCompleted() { return (passed, boundary) }
+            case .body(let remaining, let boundary):
+                let take = min(remaining, bytes.count - passed)
+                if isCapturing { capturedBody.append(contentsOf: bytes[passed..<passed + take]) }
+                passed += take
+                if take == remaining {
+                    recordCompleted(boundary)
+                    return (passed, boundary)
+                }
+                part = .body(remainingBytes: remaining - take, boundary: boundary)
+            }
+        }
+        return (passed, nil)
+    }
+
+    /// Reads the complete header; the boundary is nil when a body follows, or the second of libxc's two headers.
+    private mutating func headerCompleted() throws(StreamError) -> Boundary? {
+        switch expected {
+        case .libxlHeader:
+            try checkLibxlHeader()
+            expect(.libxlRecord)
+            return .libxlHeader
+        case .libxcImageHeader:
+            try checkLibxcImageHeader()
+            expect(.libxcDomainHeader)
+            return nil
+        case .libxcDomainHeader:
+            expect(.libxcRecord)
+            return .libxcHeaders
+        case .libxlRecord:
+            return try libxlRecordHeaderCompleted()
+        case .libxcRecord:
+            return try libxcRecordHeaderCompleted()
+        case .nothing:
+            throw .bytesAfterEnd
+        }
+    }
+
+    private mutating func libxlRecordHeaderCompleted() throws(StreamError) -> Boundary? {
+        let type = LibxlFormat.RecordType(rawValue: word(at: 0))
+        let length = Int(word(at: 4) as UInt32)
+        guard length <= LibxlFormat.maximumBodyBytes else {
+            throw .recordTooLong(.libxl, type: type.rawValue, lengthBytes: length)
+        }
+        guard type.rawValue <= LibxlFormat.RecordType.checkpointState.rawValue else {
+            throw .unexpectedRecord(.libxl, type: type.rawValue)
+        }
+        return bodyBegins(lengthBytes: length, .libxlRecord(type))
+    }
+
+    private mutating func libxcRecordHeaderCompleted() throws(StreamError) -> Boundary? {
+        let type = LibxcFormat.RecordType(rawValue: word(at: 0))
+        let length = Int(word(at: 4) as UInt32)
+        guard length <= LibxcFormat.maximumBodyBytes else {
+            throw .recordTooLong(.libxc, type: type.rawValue, lengthBytes: length)
+        }
+        guard type.isOptional || type.rawValue <= LibxcFormat.RecordType.x86MSRPolicy.rawValue else {
+            throw .unexpectedRecord(.libxc, type: type.rawValue)
+        }
+        if type == .pageData {
+            guard length >= LibxcFormat.pageDataHeaderBytes else { throw .malformedPageData }
+            // The page count stands right behind the record's header: take it along.
+            if header.count == LibxcFormat.recordHeaderBytes {
+                part = .header(neededBytes: LibxcFormat.recordHeaderBytes + LibxcFormat.pageDataHeaderBytes)
+                return nil
+            }
+            pageCount &+= Int(word(at: LibxcFormat.recordHeaderBytes) as UInt32)
+            return bodyBegins(lengthBytes: length, seenBytes: LibxcFormat.pageDataHeaderBytes, .libxcRecord(type))
+        }
+        if PrivateRecord.isPrivate(type) {
+            guard length <= PrivateRecord.maximumBodyBytes else { throw .malformedPrivateRecord }
+            isCapturing = true
+            capturedBody.removeAll(keepingCapacity: true)
+        }
+        return bodyBegins(lengthBytes: length, .libxcRecord(type))
+    }
+
+    private mutating func bodyBegins(lengthBytes: Int, seenBytes: Int = 0, _ boundary: Boundary) -> Boundary? {
+        let remaining = paddedLength(lengthBytes) - seenBytes
+        if remaining > 0 {
+            part = .body(remainingBytes: remaining, boundary: boundary)
+            return nil
+        }
+        recordCompleted(boundary)
+        return boundary
+    }
+
+    private mutating func recordCompleted(_ boundary: Boundary) {
+        isCapturing = false
+        switch boundary {
+        case .libxlRecord(.libxcContext): expect(.libxcImageHeader)
+        case .libxlRecord(.checkpointEnd): expect(.libxcRecord)
+        case .libxlRecord(.end): expect(.nothing)
+        case .libxcRecord(.checkpoint), .libxcRecord(.end): expect(.libxlRecord)
+        case .libxlRecord: expect(.libxlRecord)
+        case .libxcRecord: expect(.libxcRecord)
+        case .libxlHeader, .libxcHeaders: break
+        }
+    }
+
+    private mutating func expect(_ next: Expected) {
+        expected = next
+        header.removeAll(keepingCapacity: true)
+        let needed =
+            switch next {
+            case .libxlHeader: LibxlFormat.headerBytes
+            case .libxlRecord: LibxlFormat.recordHeaderBytes
+            case .libxcImageHeader: LibxcFormat.imageHeaderBytes
+            case .libxcDomainHeader: LibxcFormat.domainHeaderBytes
+            case .libxcRecord: LibxcFormat.recordHeaderBytes
+            case .nothing: 1
+            }
+        part = .header(neededBytes: needed)
+    }
+
+    private func word<Value: FixedWidthInteger>(at offset: Int) -> Value {
+        header.withUnsafeBytes { $0.littleEndian(at: offset) }
+    }
+
+    private func checkLibxlHeader() throws(StreamError) {
+        let (ident, version, options): (UInt64, UInt32, UInt32) = header.withUnsafeBytes {
+            ($0.bigEndian(at: 0), $0.bigEndian(at: 8), $0.bigEndian(at: 12))
+        }
+        guard ident == LibxlFormat.ident else { throw .badHeader(.libxl) }
+        guard version == LibxlFormat.version else { throw .unsupportedVersion(.libxl, version) }
+        // Big-endian contents (bit 0) and streams converted from Xen 4.5's (bit 1) are not for us.
+        guard options == 0 else { throw .badHeader(.libxl) }
+    }
+
+    private func checkLibxcImageHeader() throws(StreamError) {
+        let (marker, id, version, options): (UInt64, UInt32, UInt32, UInt16) = header.withUnsafeBytes {
+            ($0.bigEndian(at: 0), $0.bigEndian(at: 8), $0.bigEndian(at: 12), $0.bigEndian(at: 16))
+        }
+        guard marker == LibxcFormat.marker, id == LibxcFormat.id else { throw .badHeader(.libxc) }
+        guard version == 2 || version == LibxcFormat.version else { throw .unsupportedVersion(.libxc, version) }
+        guard options == 0 else { throw .badHeader(.libxc) }
+    }
+}

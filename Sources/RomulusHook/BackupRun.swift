@@ -1,0 +1,106 @@
+import CXen
+import Glibc
+import RomulusCore
+import RomulusHost
+
+/// One `xl migrate-receive -r` on the backup: runs the stock restore behind the relay, and says whether the replica may
+/// be activated. xl itself renames and unpauses it.
+enum BackupRun {
+    private static let incomingSuffix = "--incoming"
+
+    /// In libxl's own terms: 0, or an ERROR_* code.
+    static func createRestore(
+        _ context: OpaquePointer?, _ config: UnsafeMutablePointer<libxl_domain_config>?,
+        _ domainID: UnsafeMutablePointer<UInt32>?, _ link: Int32, _ back: Int32,
+        _ parameters: UnsafePointer<libxl_domain_restore_params>?, _ how: UnsafePointer<libxl_asyncop_how>?,
+        _ consoleHow: UnsafePointer<libxl_asyncprogress_how>?
+    ) -> Int32 {
+        guard let config, let domainID, how == nil,
+            parameters?.pointee.checkpointed_stream == Int32(LIBXL_CHECKPOINTED_STREAM_REMUS.rawValue)
+        else {
+            return Stock.createRestore(context, config, domainID, link, back, parameters, how, consoleHow)
+        }
+        let incoming = config.pointee.c_info.name.map { String(cString: $0) } ?? ""
+        let guest = incoming.hasSuffix(incomingSuffix) ? String(incoming.dropLast(incomingSuffix.count)) : incoming
+        let log = Log(guest: "\(guest) (backup)")
+        do throws(Refusal) {
+            guard let lock = try RunLock.taken("\(guest).backup") else {
+                throw Refusal("this host already receives checkpoints of this guest")
+            }
+            defer { withExtendedLifetime(lock) {} }
+            try makeRoom(guest: guest, incoming: incoming, context, log)
+            let relay = try makeRelay(guestKiB: config.pointee.b_info.max_memkb, link, back, log)
+            let code = Stock.createRestore(
+                context, config, domainID, relay.streamForLibxl.raw, -1, parameters, nil, consoleHow)
+            let restoredAt = MonotonicTime.now
+            return conclude(
+                relay.join(), code: code, Domain(context: context, id: domainID.pointee), incoming: incoming,
+                restoredAt: restoredAt, log)
+        } catch {
+            log.error(error.text)
+            return Int32(ERROR_INVAL.rawValue)
+        }
+    }
+
+    /// A failed run of long ago may have left its replica behind; nobody holds this guest's lock, so nobody feeds it.
+    private static func makeRoom(
+        guest: String, incoming: String, _ context: OpaquePointer?, _ log: Log
+    ) throws(Refusal) {
+        if let running = Domain.named(guest, context: context) {
+            throw Refusal(
+                "domain \(running.id) here already has this guest's name: two copies must not run; if it is an old one,"
+                    + " remove it with xl destroy \(running.id)")
+        }
+        guard incoming != guest, let stale = Domain.named(incoming, context: context) else { return }
+        guard stale.destroy() else {
+            throw Refusal("cannot remove the old replica \(incoming); try xl destroy \(stale.id)")
+        }
+        log.note("removed the replica that an earlier run had left behind (domain \(stale.id))")
+    }
+
+    private static func makeRelay(
+        guestKiB: UInt64, _ link: Int32, _ back: Int32, _ log: Log
+    ) throws(Refusal) -> BackupRelay {
+        let configuration = try Configuration.loaded()
+        do throws(SystemError) {
+            let relay = try BackupRelay(
+                link: link, back: back,
+                configuration: .init(
+                    session: .init(
+                        detectTimeoutMilliseconds: configuration.detectTimeoutMilliseconds,
+                        patienceNanoseconds: configuration.patienceNanoseconds),
+                    epochLimitBytes: configuration.epochLimitBytes(guestKiB: guestKiB)),
+                log: log)
+            try relay.start()
+            return relay
+        } catch {
+            throw Refusal("cannot start: \(error)")
+        }
+    }
+
+    private static func conclude(
+        _ outcome: BackupRelay.Outcome, code: Int32, _ domain: Domain, incoming: String, restoredAt: MonotonicTime,
+        _ log: Log
+    ) -> Int32 {
+        switch outcome.end {
+        case .failOver(let cause) where code == 0:
+            let detected = (outcome.decidedAt - outcome.lastHeardAt).inMilliseconds
+            let closed = (outcome.closedAt - outcome.decidedAt).inMilliseconds
+            let restored = (restoredAt - outcome.closedAt).inMilliseconds
+            log.warning(
+                "failover: \(cause); going on from epoch \(outcome.lastEpoch.rawValue);"
+                    + " detected after \(detected) ms, stream closed after \(closed) ms more, restored after \(restored)"
+                    + " ms more; the guest runs here now, unprotected")
+            return 0
+        case .failOver(let cause):
+            log.error("\(cause); the restore failed, so the guest does NOT run here (xl's lines above say why)")
+        case .discard(let cause):
+            log.note("replica discarded: \(cause)")
+        }
+        if code == 0, !domain.destroy() {
+            log.error("could not destroy the replica: do it with xl destroy \(domain.id)")
+        }
+        if let stale = Domain.named(incoming, context: domain.context) { _ = stale.destroy() }
+        return code == 0 ? Int32(ERROR_FAIL.rawValue) : code
+    }
+}

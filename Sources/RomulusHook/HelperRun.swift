@@ -1,0 +1,82 @@
+import CLinux
+import CXen
+import Glibc
+import RomulusCore
+import RomulusHost
+import Synchronization
+
+/// One Remus save in libxl-save-helper: wraps libxl's callbacks around the stock engine to time the pause, keep the
+/// period, and begin no epoch before the last one is committed.
+enum HelperRun {
+    /// The save under way. libxl-save-helper does one and exits, and its callbacks carry no context of ours.
+    nonisolated(unsafe) private static var current: HelperRun.Save?
+
+    static func save(
+        _ interface: OpaquePointer?, _ stream: Int32, _ domain: UInt32, _ flags: UInt32,
+        _ callbacks: UnsafeMutablePointer<save_callbacks>?, _ streamType: xc_stream_type_t, _ receive: Int32
+    ) -> Int32 {
+        guard streamType == XC_STREAM_REMUS, let callbacks, let session = HelperSession(interface, domain) else {
+            return Stock.domainSave(interface, stream, domain, flags, callbacks, streamType, receive)
+        }
+        // libxl has put SIGPIPE back to its default; a link that ends must be an error here, not a death.
+        signal(SIGPIPE, SIG_IGN)
+        let save = Save(session: session, stock: callbacks.pointee)
+        current = save
+        callbacks.pointee.suspend = { HelperRun.current!.suspend($0) }
+        callbacks.pointee.postcopy = { HelperRun.current!.postcopy($0) }
+        callbacks.pointee.checkpoint = { HelperRun.current!.checkpoint($0) }
+
+        let code = Stock.domainSave(interface, stream, domain, flags, callbacks, streamType, receive)
+        let savedErrno = errno
+        session.finish()
+        errno = savedErrno
+        return code
+    }
+
+    /// The three callbacks, in libxl's terms: above zero is success.
+    final class Save {
+        private let session: HelperSession
+        private let stock: save_callbacks
+        private var scheduler: CheckpointScheduler
+        private var epoch = Epoch.none
+        private var requested = MonotonicTime.now
+        private var suspended = MonotonicTime.now
+
+        init(session: HelperSession, stock: save_callbacks) {
+            self.session = session
+            self.stock = stock
+            scheduler = CheckpointScheduler(periodNanoseconds: session.periodNanoseconds)
+        }
+
+        func suspend(_ data: UnsafeMutableRawPointer?) -> Int32 {
+            if session.isStopped() { return 0 }
+            requested = .now
+            scheduler.epochBegan(at: requested)
+            epoch = epoch.next
+            let result = stock.suspend?(data) ?? 0
+            suspended = .now
+            if result <= 0 { session.reportShutDown() }
+            return result
+        }
+
+        func postcopy(_ data: UnsafeMutableRawPointer?) -> Int32 {
+            let copied = MonotonicTime.now
+            let result = stock.postcopy?(data) ?? 0
+            session.report(
+                .resumed(
+                    EpochTimes(
+                        epoch: epoch, requested: requested, suspended: suspended, copied: copied, resumed: .now)))
+            return result
+        }
+
+        func checkpoint(_ data: UnsafeMutableRawPointer?) -> Int32 {
+            if session.isStopped() { return 0 }
+            let result = stock.checkpoint?(data) ?? 0
+            guard result > 0, session.awaitCommit(of: epoch) else { return 0 }
+            let overrunsBefore = scheduler.overrunCount
+            let next = scheduler.nextStart(committedAt: .now)
+            if scheduler.overrunCount > overrunsBefore { session.report(.overruns(scheduler.overrunCount)) }
+            return session.sleep(until: next) ? result : 0
+        }
+    }
+}

@@ -1,0 +1,172 @@
+import CLinux
+import CXen
+import Glibc
+import RomulusCore
+import RomulusHost
+import Synchronization
+
+/// The helper's side of its talk with `xl`, and its duty when `xl` dies under it.
+final class HelperSession: @unchecked Sendable {
+    private let interface: OpaquePointer?
+    private let domain: UInt32
+    private let control: Int32
+    let periodNanoseconds: Int64
+
+    // The save's thread only.
+    private var committed = Epoch.none
+    private var isStopOrdered = false
+
+    private enum Duty {
+        case none
+        /// A save is under way: somebody must look after the guest if `xl` dies.
+        case watching
+        case orphaned
+    }
+    private let duty = Mutex(Duty.watching)
+    /// The last epoch that `xl` reported as committed, for the guardian.
+    private let lastCommitted = Atomic<UInt64>(0)
+
+    /// - Returns: nil when this helper was not started by Romulus's hook in `xl`.
+    init?(_ interface: OpaquePointer?, _ domain: UInt32) {
+        guard let number = romulus_launch_value(ROMULUS_CONTROL), let control = Int32(String(cString: number)),
+            case .begin(let period)? = Self.firstOrder(from: control)
+        else { return nil }
+        self.interface = interface
+        self.domain = domain
+        self.control = control
+        periodNanoseconds = period
+        startGuardian()
+    }
+
+    private static func firstOrder(from control: Int32) -> HelperControl.Order? {
+        var polls = PollSet()
+        polls.add(control, reading: true)
+        polls.wait(until: .now + .nanoseconds(milliseconds: 5000))
+        if case .message(let order) = HelperControl.receiveOrder(from: control) { return order }
+        return nil
+    }
+
+    // MARK: Orders and reports
+
+    func report(_ report: HelperControl.Report) {
+        _ = HelperControl.send(report, on: control)
+    }
+
+    func reportShutDown() {
+        var info = xc_dominfo_t()
+        guard xc_domain_getinfo(interface, domain, 1, &info) == 1, info.domid == domain, info.shutdown != 0,
+            info.shutdown_reason != UInt32(SHUTDOWN_suspend)
+        else { return }
+        report(.guestShutDown(code: Int(info.shutdown_reason)))
+    }
+
+    func isStopped() -> Bool {
+        takeOrders()
+        return isStopOrdered
+    }
+
+    /// - Returns: false when the run is over.
+    func awaitCommit(of epoch: Epoch) -> Bool {
+        wait { self.committed >= epoch }
+    }
+
+    /// - Returns: false when the run is over.
+    func sleep(until time: MonotonicTime) -> Bool {
+        wait(until: time) { MonotonicTime.now >= time }
+    }
+
+    private func wait(until deadline: MonotonicTime? = nil, for condition: () -> Bool) -> Bool {
+        var polls = PollSet()
+        while true {
+            takeOrders()
+            if isStopOrdered { return false }
+            if condition() { return true }
+            polls.reset()
+            polls.add(control, reading: true)
+            polls.wait(until: deadline)
+        }
+    }
+
+    private func takeOrders() {
+        while true {
+            switch HelperControl.receiveOrder(from: control) {
+            case .message(.commit(let epoch)):
+                committed = epoch
+                lastCommitted.store(epoch.rawValue, ordering: .releasing)
+            case .message(.stop), .message(.begin), .closed:
+                isStopOrdered = true
+                return
+            case .nothing:
+                return
+            }
+        }
+    }
+
+    // MARK: When xl dies
+
+    /// `xl` holds the other end of the control socket for as long as it lives. This helper holds a copy of the link, so
+    /// the backup sees its end only after the guest here has been taken care of.
+    private func startGuardian() {
+        let isStarted = try? Thread(name: "romulus-guard") { [self] in
+            var polls = PollSet()
+            while true {
+                polls.reset()
+                polls.add(control)
+                polls.wait(until: nil)
+                if polls.isBroken(0) { break }
+            }
+            orphaned()
+        }
+        if isStarted == nil { Log(guest: "").warning("cannot watch over xl: if it is killed, look at both hosts") }
+        // The stock helper exits by itself when it notices; not before its duty is done.
+        Self.guardian = self
+        atexit { HelperSession.guardian?.orphanedAtExit() }
+    }
+
+    nonisolated(unsafe) private static var guardian: HelperSession?
+
+    func finish() {
+        duty.withLock { if $0 == .watching { $0 = .none } }
+    }
+
+    private func orphanedAtExit() {
+        var polls = PollSet()
+        polls.add(control)
+        polls.wait(until: .now)
+        if polls.isBroken(0) { orphaned() }
+    }
+
+    /// Whoever comes first does it; whoever comes second waits here until it is done.
+    private func orphaned() {
+        duty.withLock { duty in
+            guard duty == .watching else { return }
+            duty = .orphaned
+            lookAfterGuest()
+            _exit(1)
+        }
+    }
+
+    /// With a complete replica on the backup, which takes over when the link ends, this copy must not run. Without one
+    /// it must.
+    private func lookAfterGuest() {
+        let log = Log(guest: "domain \(domain)")
+        guard let own = xc_interface_open(nil, nil, 0) else { return }
+        if lastCommitted.load(ordering: .acquiring) > 0 {
+            if xc_domain_pause(own, domain) == 0 {
+                log.error(
+                    "xl remus was killed: the backup takes over; the copy here is paused: remove it with"
+                        + " xl destroy \(domain) once the guest runs there")
+            } else {
+                log.error("xl remus was killed and the copy here could not be paused: stop it, the backup takes over")
+            }
+            return
+        }
+        var info = xc_dominfo_t()
+        if xc_domain_getinfo(own, domain, 1, &info) == 1, info.domid == domain, info.shutdown != 0,
+            info.shutdown_reason == UInt32(SHUTDOWN_suspend)
+        {
+            _ = xc_domain_resume(own, domain, 1)
+        }
+        log.error("xl remus was killed before there was a replica: the guest goes on here, unprotected")
+    }
+}

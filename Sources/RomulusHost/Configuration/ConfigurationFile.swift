@@ -1,0 +1,158 @@
+import CXen
+import Glibc
+
+/// A file in xl.conf's syntax, parsed by libxlutil, which is the authority on what a value is.
+///
+/// libxlutil gives no list of the keys it has found, nor their lines, so those come from a scan of our own.
+final class ConfigurationFile {
+    private static let longestBytes = 1 << 20
+
+    private let path: String
+    private let parsed: OpaquePointer
+    private let lines: [String: Int]
+    private let report: Report
+
+    /// - Returns: nil when there is no such file.
+    static func read(path: String) throws(ConfigurationError) -> ConfigurationFile? {
+        guard let text = try contents(of: path) else { return nil }
+        return try ConfigurationFile(text: text, path: path)
+    }
+
+    init(text: [UInt8], path: String) throws(ConfigurationError) {
+        guard let report = Report() else { throw .unreadable(path: path, reason: "out of memory") }
+        guard let parsed = xlu_cfg_init(report.file, path) else {
+            throw .unreadable(path: path, reason: "out of memory")
+        }
+        let code = text.withUnsafeBytes {
+            xlu_cfg_readdata(parsed, $0.baseAddress?.assumingMemoryBound(to: CChar.self), Int32($0.count))
+        }
+        guard code == 0 else {
+            xlu_cfg_destroy(parsed)
+            let message = report.firstLine
+            throw .syntax(message.isEmpty ? "\(path): not in xl.conf's syntax" : message)
+        }
+        self.path = path
+        self.parsed = parsed
+        self.report = report
+        lines = ConfigurationKeys.lines(in: text)
+    }
+
+    deinit {
+        xlu_cfg_destroy(parsed)
+    }
+
+    func requireKnown(_ known: [String]) throws(ConfigurationError) {
+        let unknown = lines.filter { !known.contains($0.key) }.min { $0.value < $1.value }
+        if let unknown { throw .unknownKey(path: path, line: unknown.value, key: unknown.key) }
+    }
+
+    func integer(_ key: String, in allowed: ClosedRange<Int>) throws(ConfigurationError) -> Int? {
+        var value = 0
+        switch xlu_cfg_get_long(parsed, key, &value, 1) {
+        case 0: break
+        case ESRCH: return nil
+        case ERANGE: throw .outOfRange(path: path, line: line(of: key), key: key, value: value, allowed: allowed)
+        default: throw .notANumber(path: path, line: line(of: key), key: key)
+        }
+        guard allowed.contains(value) else {
+            throw .outOfRange(path: path, line: line(of: key), key: key, value: value, allowed: allowed)
+        }
+        return value
+    }
+
+    func string(_ key: String) throws(ConfigurationError) -> String? {
+        var value: UnsafePointer<CChar>?
+        switch xlu_cfg_get_string(parsed, key, &value, 1) {
+        case 0: return value.map { String(cString: $0) }
+        case ESRCH: return nil
+        default: throw .notAString(path: path, line: line(of: key), key: key)
+        }
+    }
+
+    private func line(of key: String) -> Int { lines[key] ?? 0 }
+
+    private static func contents(of path: String) throws(ConfigurationError) -> [UInt8]? {
+        let raw = open(path, O_RDONLY | O_CLOEXEC)
+        if raw < 0 {
+            if errno == ENOENT { return nil }
+            throw .unreadable(path: path, reason: String(cString: strerror(errno)))
+        }
+        let file = Descriptor(owning: raw)
+        var text: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        while true {
+            let count = Glibc.read(file.raw, &chunk, chunk.count)
+            if count == 0 { return text }
+            if count < 0 { throw .unreadable(path: path, reason: String(cString: strerror(errno))) }
+            text.append(contentsOf: chunk.prefix(count))
+            guard text.count <= longestBytes else { throw .unreadable(path: path, reason: "longer than 1 MiB") }
+        }
+    }
+
+    /// Where libxlutil writes its complaints: a stream into memory.
+    private final class Report {
+        private let bytes = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>.allocate(capacity: 1)
+        private let count = UnsafeMutablePointer<Int>.allocate(capacity: 1)
+        let file: UnsafeMutablePointer<FILE>
+
+        init?() {
+            bytes.initialize(to: nil)
+            count.initialize(to: 0)
+            // The stream keeps both addresses for its life.
+            guard let file = open_memstream(bytes, count) else { return nil }
+            self.file = file
+        }
+
+        deinit {
+            fclose(file)
+            free(bytes.pointee)
+            bytes.deallocate()
+            count.deallocate()
+        }
+
+        var firstLine: String {
+            fflush(file)
+            guard let bytes = bytes.pointee else { return "" }
+            return String(cString: bytes).split(separator: "\n").first.map(String.init) ?? ""
+        }
+    }
+}
+
+/// Finds the keys that a text in xl.conf's syntax sets, and their lines.
+enum ConfigurationKeys {
+    static func lines(in text: [UInt8]) -> [String: Int] {
+        var found: [String: Int] = [:]
+        var line = 1
+        var depth = 0
+        var word: [UInt8] = []
+        var index = 0
+        while index < text.count {
+            let byte = text[index]
+            index += 1
+            switch byte {
+            case UInt8(ascii: "#"):
+                while index < text.count, text[index] != UInt8(ascii: "\n") { index += 1 }
+            case UInt8(ascii: "\""), UInt8(ascii: "'"):
+                // libxlutil has accepted the text, so every string ends, and on its own line.
+                while index < text.count, text[index] != byte {
+                    index += text[index] == UInt8(ascii: "\\") ? 2 : 1
+                }
+                index += 1
+            case UInt8(ascii: "["): depth += 1
+            case UInt8(ascii: "]"): depth -= 1
+            case UInt8(ascii: "\n"):
+                line += 1
+                word = []
+            case UInt8(ascii: ";"): word = []
+            case UInt8(ascii: "=") where depth == 0:
+                if !word.isEmpty { found[String(decoding: word, as: UTF8.self)] = line }
+                word = []
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"),
+                UInt8(ascii: "."):
+                if depth == 0 { word.append(byte) }
+            default: break
+            }
+        }
+        return found
+    }
+}

@@ -1,0 +1,24 @@
+import CLinux
+import Glibc
+
+/// Anonymous memory that the host backs only where it has been touched.
+public struct MappedMemory: ~Copyable {
+    public let bytes: UnsafeMutableRawBufferPointer
+
+    public init(byteCount: Int) throws(SystemError) {
+        let rounded = (max(byteCount, 1) + 4095) & ~4095
+        let address = mmap(
+            nil, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        guard let address, address != MAP_FAILED else { throw SystemError("mmap") }
+        bytes = UnsafeMutableRawBufferPointer(start: address, count: rounded)
+    }
+
+    deinit { munmap(bytes.baseAddress, bytes.count) }
+
+    /// Gives everything from `offset` on back to the host; it reads as zeroes afterwards.
+    public func discard(from offset: Int) {
+        let first = (offset + 4095) & ~4095
+        guard first < bytes.count else { return }
+        madvise(bytes.baseAddress! + first, bytes.count - first, MADV_DONTNEED)
+    }
+}

@@ -1,0 +1,24 @@
+import CLinux
+import Glibc
+
+/// One run at a time per guest and side: a lock on a file under /run/romulus that the kernel lets go of with the process.
+public final class RunLock {
+    public static let directory = "/run/romulus"
+    private let file: Descriptor
+
+    private init(file: consuming Descriptor) { self.file = file }
+
+    /// - Returns: nil while another process holds the lock.
+    public static func take(_ name: String) throws(SystemError) -> RunLock? {
+        if mkdir(directory, 0o700) != 0, errno != EEXIST { throw SystemError("mkdir \(directory)") }
+        let fileName = String(name.map { $0 == "/" ? "_" : $0 })
+        let raw = open("\(directory)/\(fileName).lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard raw >= 0 else { throw SystemError("open \(directory)/\(name).lock") }
+        let file = Descriptor(owning: raw)
+        if flock(raw, LOCK_EX | LOCK_NB) != 0 {
+            if errno == EWOULDBLOCK { return nil }
+            throw SystemError("flock")
+        }
+        return RunLock(file: file)
+    }
+}

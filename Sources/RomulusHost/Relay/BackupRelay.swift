@@ -1,0 +1,346 @@
+import CLinux
+import Glibc
+import RomulusCore
+import Synchronization
+
+/// Stands between the link and libxl on the backup, on one thread of its own.
+///
+///     ssh ──▶ link ──▶ frames ──▶ stock stream ──▶ epoch buffers ──▶ pipe ──▶ libxl and its helper
+///     ssh ◀── back channel ◀── session
+///
+/// The part up to the first complete checkpoint streams through; from then on libxl sees whole epochs only.
+public final class BackupRelay: @unchecked Sendable {
+    public struct Configuration: Sendable {
+        public var session: BackupSession.Configuration
+        /// The most that one epoch may take of memory; three are kept at a time.
+        public var epochLimitBytes: Int
+        public var farewellNanoseconds: Int64 = 1_000_000_000
+
+        public init(session: BackupSession.Configuration, epochLimitBytes: Int) {
+            self.session = session
+            self.epochLimitBytes = epochLimitBytes
+        }
+    }
+
+    public struct Outcome: Sendable {
+        public var end: BackupSession.End
+        public var lastEpoch: Epoch
+        public var lastHeardAt: MonotonicTime
+        public var decidedAt: MonotonicTime
+        /// When libxl had all it will get.
+        public var closedAt: MonotonicTime
+    }
+
+    private static let receiveBytes = 1 << 20
+    /// How far libxl may lag behind while the first part streams through.
+    private static let streamingBytes = 8 << 20
+    private static let bufferCount = 3
+
+    /// What libxl restores from, in place of the link.
+    public let streamForLibxl: Descriptor
+
+    // Owned by the relay's thread from `start` to `join`.
+    private let link: Int32
+    private let back: Int32
+    private let wake: Descriptor
+    private var feed: Int32
+    private let log: Log
+    private let configuration: Configuration
+
+    private var session: BackupSession
+    private var incoming = IncomingStream()
+    private var decoder = FrameDecoder()
+    private var encoder = FrameEncoder()
+    private let receiveMemory: MappedMemory
+    private var received = 0..<0
+    private let epochMemory: MappedMemory
+    /// Oldest first; the last one is being collected.
+    private var buffers: [EpochBuffer]
+    private var freeBuffers: [EpochBuffer]
+    private var backQueue: [UInt8] = []
+    private var isBackUsable: Bool
+    private var end: BackupSession.End?
+    private var lastHeardAt = MonotonicTime.now
+    private var decidedAt = MonotonicTime.now
+    private var closedAt = MonotonicTime.now
+    private var polls = PollSet()
+    private var thread: Thread?
+
+    /// - Parameters:
+    ///   - link: the stream from the primary. Stays the caller's.
+    ///   - back: the back channel, or -1.
+    public init(link: Int32, back: Int32, configuration: Configuration, log: Log) throws(SystemError) {
+        let stream = try Descriptor.pipe(bytes: 1 << 20)
+        streamForLibxl = stream.one
+        feed = stream.other.release()
+        wake = try Descriptor.event()
+        receiveMemory = try MappedMemory(byteCount: Self.receiveBytes)
+        let perBuffer = (configuration.epochLimitBytes + 4095) & ~4095
+        epochMemory = try MappedMemory(byteCount: perBuffer * Self.bufferCount)
+
+        let all = epochMemory.bytes
+        freeBuffers = (0..<Self.bufferCount).map { index in
+            EpochBuffer(
+                storage: UnsafeMutableRawBufferPointer(rebasing: all[index * perBuffer..<(index + 1) * perBuffer]))
+        }
+        var first = freeBuffers.removeLast()
+        first.isReleased = true
+        buffers = [first]
+
+        self.link = link
+        self.back = back
+        self.configuration = configuration
+        self.log = log
+        isBackUsable = back >= 0
+        session = BackupSession(configuration: configuration.session, now: .now)
+    }
+
+    public func start() throws(SystemError) {
+        thread = try Thread(name: "romulus-relay") { [self] in run() }
+    }
+
+    /// Ends the relay after libxl's restore has returned.
+    public func join() -> Outcome {
+        var one: UInt64 = 1
+        _ = Glibc.write(wake.raw, &one, 8)
+        thread?.join()
+        return Outcome(
+            end: end ?? .discard(cause: "the restore ended early"), lastEpoch: session.lastEpoch,
+            lastHeardAt: lastHeardAt, decidedAt: decidedAt, closedAt: closedAt)
+    }
+
+    // MARK: The thread
+
+    private func run() {
+        let linkFlags = DescriptorIO.setNonBlocking(link)
+        let backFlags = back >= 0 ? DescriptorIO.setNonBlocking(back) : -1
+        _ = DescriptorIO.setNonBlocking(feed)
+
+        while end == nil { turn() }
+        if case .failOver? = end { handOnTheRest() }
+        closedAt = .now
+        closeFeed()
+        sayLastWords()
+
+        DescriptorIO.restoreFlags(link, linkFlags)
+        if back >= 0 { DescriptorIO.restoreFlags(back, backFlags) }
+    }
+
+    private func turn() {
+        // What has arrived already may wait for a buffer; go on with it before anything else.
+        let isListening = canCollect
+        session.setListening(isListening, now: .now)
+
+        polls.reset()
+        let wakeIndex = polls.add(wake.raw, reading: true)
+        let linkIndex = polls.add(isListening ? link : -1, reading: true)
+        let feedIndex = polls.add(feed, writing: hasSomethingToHandOn)
+        let backIndex = polls.add(backQueue.isEmpty || !isBackUsable ? -1 : back, writing: true)
+        polls.wait(until: session.deadline)
+
+        if polls.isReady(wakeIndex) || (polls.isBroken(feedIndex) && !hasSomethingToHandOn) {
+            perform(session.handle(.restorerFailed, now: .now))
+            return
+        }
+        if polls.isReady(linkIndex) { receive() }
+        if polls.isReady(feedIndex) { handOn() }
+        if polls.isReady(backIndex) { answer() }
+        perform(session.timePassed(now: .now))
+    }
+
+    // MARK: From the link to the epoch buffers
+
+    /// Room to put bytes into; without it the link waits, and with it the primary.
+    private var canCollect: Bool {
+        guard let current = buffers.last, !current.isComplete else { return false }
+        return !current.isReleased || current.filledBytes - current.handedOnBytes < Self.streamingBytes
+    }
+
+    private func receive() {
+        let memory = receiveMemory.bytes
+        if received.upperBound == memory.count {
+            // Frames fit into the buffer several times over, so there is always room in front.
+            memory.copyMemory(from: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(memory)[received]))
+            received = 0..<received.count
+        }
+        switch DescriptorIO.read(link, into: UnsafeMutableRawBufferPointer(rebasing: memory[received.upperBound...])) {
+        case .bytes(let count):
+            lastHeardAt = .now
+            received = received.lowerBound..<received.upperBound + count
+            perform(session.handle(.heard, now: lastHeardAt))
+            digest()
+        case .wouldBlock:
+            break
+        case .endOfFile:
+            perform(session.handle(.linkEnded, now: .now))
+        case .failed(let error):
+            perform(session.handle(.linkBroken("reading from the link failed (\(error))"), now: .now))
+        }
+    }
+
+    /// Takes apart what has been received, as far as it is whole and there is room for it.
+    private func digest() {
+        while end == nil, canCollect, !received.isEmpty {
+            let bytes = UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(receiveMemory.bytes)[received])
+            do {
+                let passed = try session.isFramed ? digestFrame(bytes) : try digestStream(bytes)
+                if passed == 0 { break }
+                received = received.lowerBound + passed..<received.upperBound
+            } catch let error as StreamError {
+                fail("\(error)")
+            } catch let error as FrameError {
+                fail("\(error)")
+            } catch {
+                fail("\(error)")
+            }
+        }
+        if received.isEmpty { received = 0..<0 }
+    }
+
+    private func fail(_ what: String) {
+        perform(session.handle(.linkBroken("what arrived is damaged (\(what))"), now: .now))
+    }
+
+    private func digestFrame(_ bytes: UnsafeRawBufferPointer) throws -> Int {
+        guard let next = try decoder.next(in: bytes) else { return 0 }
+        switch next.frame {
+        case .message(let message):
+            perform(session.handle(.received(message), now: .now))
+            releaseAcknowledged()
+        case .data(let payload):
+            var offset = 0
+            while offset < payload.count, end == nil {
+                guard canCollect else { throw StreamError.bytesAfterEnd }
+                offset += try digestStream(UnsafeRawBufferPointer(rebasing: payload[offset...]))
+            }
+        }
+        return next.totalBytes
+    }
+
+    /// Moves a piece of the stock stream into the buffer that collects, up to the next landmark.
+    private func digestStream(_ bytes: UnsafeRawBufferPointer) throws(StreamError) -> Int {
+        let (passed, landmark) = try incoming.advance(over: bytes)
+        try buffers[buffers.count - 1].append(UnsafeRawBufferPointer(rebasing: bytes[..<passed]))
+        switch landmark {
+        case nil:
+            break
+        case .announced(let announcement)?:
+            perform(session.handle(.announced(announcement), now: .now))
+        case .framesBegin(let version)?:
+            perform(session.handle(.framesBegun(version), now: .now))
+        case .epochEnd(let streamBytes)?:
+            try epochArrived(streamBytes: streamBytes)
+        }
+        return passed
+    }
+
+    private func epochArrived(streamBytes: UInt64) throws(StreamError) {
+        let current = buffers.count - 1
+        // The first part has streamed through and is libxl's to judge.
+        if !buffers[current].isReleased { _ = try EpochCheck.pageCount(of: buffers[current].bytes) }
+        buffers[current].isComplete = true
+        perform(session.handle(.epochReceived(streamBytes: streamBytes), now: .now))
+        releaseAcknowledged()
+        if let next = freeBuffers.popLast() { buffers.append(next) }
+    }
+
+    /// Everything complete is libxl's once the session has counted (and acknowledged) it.
+    private func releaseAcknowledged() {
+        guard session.lastEpoch > releasedEpoch, let index = buffers.lastIndex(where: \.isComplete) else { return }
+        releasedEpoch = session.lastEpoch
+        buffers[index].isReleased = true
+    }
+    private var releasedEpoch = Epoch.none
+
+    // MARK: From the epoch buffers to libxl
+
+    private var hasSomethingToHandOn: Bool {
+        guard let oldest = buffers.first else { return false }
+        return oldest.isReleased && !oldest.waiting.isEmpty
+    }
+
+    private func handOn() {
+        while hasSomethingToHandOn {
+            switch DescriptorIO.write(feed, buffers[0].waiting) {
+            case .bytes(let count):
+                buffers[0].didHandOn(count)
+                if buffers[0].isHandedOn { recycleOldest() }
+            case .wouldBlock:
+                return
+            case .endOfFile, .failed:
+                perform(session.handle(.restorerFailed, now: .now))
+                isFeedBroken = true
+                return
+            }
+        }
+        // A buffer may have become free for bytes that wait.
+        digest()
+    }
+    private var isFeedBroken = false
+
+    private func recycleOldest() {
+        var buffer = buffers.removeFirst()
+        buffer.reset()
+        if buffers.last.map(\.isComplete) ?? true { buffers.append(buffer) } else { freeBuffers.append(buffer) }
+    }
+
+    /// All complete epochs, and nothing of an incomplete one. Bounded by what libxl takes.
+    private func handOnTheRest() {
+        while hasSomethingToHandOn, !isFeedBroken {
+            polls.reset()
+            let feedIndex = polls.add(feed, writing: true)
+            let wakeIndex = polls.add(wake.raw, reading: true)
+            polls.wait(until: nil)
+            if polls.isReady(wakeIndex) { return }
+            if polls.isReady(feedIndex) { handOn() }
+        }
+    }
+
+    private func closeFeed() {
+        close(feed)
+        feed = -1
+    }
+
+    // MARK: The back channel
+
+    private func answer() {
+        switch backQueue.withUnsafeBytes({ DescriptorIO.write(back, $0) }) {
+        case .bytes(let count):
+            backQueue.removeFirst(count)
+        case .wouldBlock:
+            break
+        case .endOfFile, .failed:
+            // The link's other half says the same soon, with what it still carries.
+            isBackUsable = false
+        }
+    }
+
+    private func perform(_ actions: [BackupSession.Action]) {
+        for action in actions {
+            switch action {
+            case .send(let message):
+                // Acknowledgements of one epoch at a time and heartbeats: a queue this long has no reader.
+                if backQueue.count > 64 << 10 { isBackUsable = false }
+                guard isBackUsable else { continue }
+                backQueue.append(contentsOf: encoder.frame(message))
+                perform(session.handle(.messageSent, now: .now))
+                answer()
+            case .log(let line):
+                log.write(line)
+            case .end(let end):
+                decidedAt = .now
+                self.end = end
+            }
+        }
+    }
+
+    private func sayLastWords() {
+        let deadline = MonotonicTime.now + configuration.farewellNanoseconds
+        while isBackUsable, !backQueue.isEmpty, MonotonicTime.now < deadline {
+            polls.reset()
+            polls.add(back, writing: true)
+            polls.wait(until: deadline)
+            answer()
+        }
+    }
+}

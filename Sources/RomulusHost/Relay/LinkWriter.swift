@@ -1,0 +1,122 @@
+import RomulusCore
+
+/// Writes the outgoing link: frames and records of ours in their order, and the stock stream out of the staging ring.
+struct LinkWriter {
+    private enum Item {
+        /// Bytes of ours, of which `written` are gone.
+        case own([UInt8], written: Int, then: Landmark?)
+        /// `unit` of the ring, behind `header`; `written` counts both.
+        case stream(header: [UInt8], unit: OutgoingStream.Unit, written: Int)
+    }
+
+    enum Landmark: Equatable {
+        case stream(OutgoingStream.Landmark)
+        case framesBegun
+        case epochEndSent
+    }
+
+    enum Progress: Equatable {
+        case nothingToWrite
+        case blocked
+        /// Something moved; `landmark` when an item ended that has one.
+        case moved(landmark: Landmark?)
+        case failed(String)
+    }
+
+    private let link: Int32
+    private var queue: [Item] = []
+    private var current: Item?
+    private var encoder = FrameEncoder()
+    private(set) var isFramed = false
+    /// No further unit of the stream is begun; what has begun is finished.
+    var isStreamClosed = false
+
+    init(link: Int32) {
+        self.link = link
+    }
+
+    func hasWork(_ ring: StagingRing) -> Bool {
+        current != nil || !queue.isEmpty || (!isStreamClosed && ring.storedBytes > 0)
+    }
+
+    mutating func queue(_ message: Message, then landmark: Landmark? = nil) {
+        queue.append(.own(encoder.frame(message), written: 0, then: landmark))
+    }
+
+    mutating func queue(record: [UInt8], then landmark: Landmark? = nil) {
+        queue.append(.own(record, written: 0, then: landmark))
+    }
+
+    /// From the next item on, the stream goes into DATA frames.
+    mutating func beginFrames() { isFramed = true }
+
+    /// Writes as much of one item as the link takes.
+    mutating func write(_ ring: inout StagingRing, _ stream: inout OutgoingStream) -> Progress {
+        if current == nil {
+            do throws(StreamError) {
+                current = try nextItem(ring, &stream)
+            } catch {
+                return .failed("libxl wrote a stream that is not understood: \(error)")
+            }
+        }
+        switch current {
+        case nil:
+            return .nothingToWrite
+        case .own(let bytes, let written, let landmark):
+            return writeOwn(bytes, written, landmark)
+        case .stream(let header, let unit, let written):
+            return writeStream(header, unit, written, &ring)
+        }
+    }
+
+    private mutating func nextItem(
+        _ ring: StagingRing, _ stream: inout OutgoingStream
+    ) throws(StreamError) -> Item? {
+        if !queue.isEmpty { return queue.removeFirst() }
+        guard !isStreamClosed, let unit = try stream.nextUnit(of: ring) else { return nil }
+        guard isFramed else { return .stream(header: [], unit: unit, written: 0) }
+        let (first, second) = ring.storedParts(limit: unit.payloadBytes)
+        return .stream(header: encoder.dataHeader(first, second), unit: unit, written: 0)
+    }
+
+    private mutating func writeOwn(_ bytes: [UInt8], _ written: Int, _ landmark: Landmark?) -> Progress {
+        let transfer = bytes.withUnsafeBytes {
+            DescriptorIO.write(link, UnsafeRawBufferPointer(rebasing: $0[written...]))
+        }
+        guard case .bytes(let count) = transfer else { return progress(of: transfer) }
+        if written + count == bytes.count {
+            current = nil
+            return .moved(landmark: landmark)
+        }
+        current = .own(bytes, written: written + count, then: landmark)
+        return .moved(landmark: nil)
+    }
+
+    private mutating func writeStream(
+        _ header: [UInt8], _ unit: OutgoingStream.Unit, _ written: Int, _ ring: inout StagingRing
+    ) -> Progress {
+        // The ring keeps the unit's bytes until all of it is written: what is gone of it is counted here.
+        let headerGone = min(written, header.count)
+        let payloadGone = written - headerGone
+        let (first, second) = ring.storedParts(from: payloadGone, limit: unit.payloadBytes - payloadGone)
+        let transfer = header.withUnsafeBytes {
+            DescriptorIO.write(link, UnsafeRawBufferPointer(rebasing: $0[headerGone...]), first, second)
+        }
+        guard case .bytes(let count) = transfer else { return progress(of: transfer) }
+        if written + count == header.count + unit.payloadBytes {
+            ring.didRead(unit.payloadBytes)
+            current = nil
+            return .moved(landmark: unit.landmark.map(Landmark.stream))
+        }
+        current = .stream(header: header, unit: unit, written: written + count)
+        return .moved(landmark: nil)
+    }
+
+    private func progress(of transfer: Transfer) -> Progress {
+        switch transfer {
+        case .wouldBlock: .blocked
+        case .failed(let error): .failed("the link to the backup broke (\(error))")
+        case .bytes, .endOfFile: .failed("the link to the backup broke")
+        }
+    }
+}

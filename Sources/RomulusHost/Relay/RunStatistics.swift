@@ -1,0 +1,48 @@
+import RomulusCore
+
+/// What a run did, summed up as it goes; nothing is kept per epoch.
+public struct RunStatistics: Sendable {
+    public let startedAt: MonotonicTime
+    public private(set) var epochCount: UInt64 = 0
+    public private(set) var pauseNanoseconds = Distribution()
+    public private(set) var pages = Distribution()
+    public private(set) var stagingFullCount = 0
+    public var overrunCount = 0
+
+    public init(startedAt: MonotonicTime) {
+        self.startedAt = startedAt
+    }
+
+    public struct Distribution: Equatable, Sendable {
+        public private(set) var count: Int64 = 0
+        public private(set) var sum: Int64 = 0
+        public private(set) var largest: Int64 = 0
+
+        public var mean: Int64 { count == 0 ? 0 : sum / count }
+
+        public mutating func add(_ value: Int64) {
+            count += 1
+            sum += value
+            largest = max(largest, value)
+        }
+    }
+
+    /// The first epoch is the whole guest: it says nothing about the others.
+    mutating func epochStaged(pages count: Int) {
+        if epochsStaged > 0 { pages.add(Int64(count)) }
+        epochsStaged += 1
+    }
+    private var epochsStaged = 0
+
+    mutating func epochResumed(_ times: EpochTimes) { pauseNanoseconds.add(times.pauseNanoseconds) }
+    mutating func committed(_ epoch: Epoch) { epochCount = epoch.rawValue }
+    mutating func stagingWasFull() { stagingFullCount += 1 }
+
+    /// The run in one line.
+    public func summary(at now: MonotonicTime) -> String {
+        let seconds = Double((now - startedAt).inMilliseconds) / 1000
+        return "\(epochCount) epochs in \(seconds) s; pages per epoch \(pages.mean) (most \(pages.largest));"
+            + " pause \(pauseNanoseconds.mean.inMilliseconds) ms (longest \(pauseNanoseconds.largest.inMilliseconds) ms);"
+            + " \(overrunCount) epochs took longer than the period; staging was full \(stagingFullCount) times"
+    }
+}

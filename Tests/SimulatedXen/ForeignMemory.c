@@ -1,0 +1,141 @@
+/* libxenforeignmemory: the guest's pages are pages of the domain's file. And libxendevicemodel, of which
+ * xc_interface_open wants a handle that nobody uses. */
+#define _GNU_SOURCE
+#define __XEN_TOOLS__ 1
+
+#include "internal.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include <xen/memory.h>
+#include <xendevicemodel.h>
+#include <xenforeignmemory.h>
+
+xenforeignmemory_handle *xenforeignmemory_open(xentoollog_logger *logger, unsigned open_flags) {
+    (void)logger, (void)open_flags;
+    return open_handle();
+}
+
+int xenforeignmemory_close(xenforeignmemory_handle *fmem) {
+    (void)fmem;
+    return 0;
+}
+
+int xenforeignmemory_restrict(xenforeignmemory_handle *fmem, domid_t domid) {
+    (void)fmem, (void)domid;
+    return 0;
+}
+
+/* Replaces `pages` pages at `at` by the guest's pages from `first` on, which are consecutive. */
+static int map_run(uint8_t *at, int prot, uint64_t first, size_t pages) {
+    off_t offset = (off_t)(domain->memory_offset + first * PAGE);
+    return mmap(at, pages * PAGE, prot, MAP_SHARED | MAP_FIXED, domain_fd, offset) == MAP_FAILED ? errno : 0;
+}
+
+static int mappable(xen_pfn_t n) { return n < domain->page_count && simxen_types(domain)[n] == SIMXEN_PAGE_RAM; }
+
+void *xenforeignmemory_map2(xenforeignmemory_handle *fmem, uint32_t dom, void *addr, int prot, int flags, size_t pages,
+                            const xen_pfn_t arr[], int err[]) {
+    (void)fmem;
+    int error = begin(SIMXEN_CALL_MAP);
+    if (!error && dom != domain->domid)
+        error = ESRCH;
+    if (!error && (pages == 0 || pages > MAX_MAPPED_PAGES))
+        error = EINVAL;
+    if (error) {
+        errno = error;
+        return NULL;
+    }
+    uint8_t *base = mmap(addr, pages * PAGE, PROT_NONE, flags | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
+        return NULL;
+    for (size_t i = 0; i < pages && !error;) {
+        size_t run = 1;
+        if (!mappable(arr[i])) {
+            /* A page that cannot be mapped is the caller's to see; without err[] it fails the whole call. */
+            if (err)
+                err[i] = -EINVAL;
+            else
+                error = EINVAL;
+            i++;
+            continue;
+        }
+        while (i + run < pages && arr[i + run] == arr[i] + run && mappable(arr[i + run]))
+            run++;
+        error = map_run(base + i * PAGE, prot, arr[i], run);
+        for (size_t j = 0; err && j < run; j++)
+            err[i + j] = 0;
+        i += run;
+    }
+    if (error) {
+        munmap(base, pages * PAGE);
+        errno = error;
+        return NULL;
+    }
+    __atomic_add_fetch(&domain->pages_mapped, pages, __ATOMIC_SEQ_CST);
+    return base;
+}
+
+void *xenforeignmemory_map(xenforeignmemory_handle *fmem, uint32_t dom, int prot, size_t pages, const xen_pfn_t arr[],
+                           int err[]) {
+    return xenforeignmemory_map2(fmem, dom, NULL, prot, 0, pages, arr, err);
+}
+
+int xenforeignmemory_unmap(xenforeignmemory_handle *fmem, void *addr, size_t pages) {
+    (void)fmem;
+    int error = begin(SIMXEN_CALL_UNMAP);
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    return munmap(addr, pages * PAGE);
+}
+
+struct xenforeignmemory_resource_handle {
+    void *addr;
+};
+
+xenforeignmemory_resource_handle *xenforeignmemory_map_resource(xenforeignmemory_handle *fmem, domid_t domid,
+                                                                unsigned int type, unsigned int id,
+                                                                unsigned long frame, unsigned long nr_frames,
+                                                                void **paddr, int prot, int flags) {
+    (void)fmem, (void)flags;
+    int error = begin(SIMXEN_CALL_MAP_RESOURCE);
+    if (!error && domid != domain->domid)
+        error = ESRCH;
+    if (!error && (type != XENMEM_resource_grant_table || id != XENMEM_resource_grant_table_id_shared || frame != 0 ||
+                   nr_frames != 1))
+        error = EINVAL;
+    xenforeignmemory_resource_handle *handle = error ? NULL : malloc(sizeof(*handle));
+    if (!handle) {
+        errno = error ? error : ENOMEM;
+        return NULL;
+    }
+    handle->addr = mmap(NULL, PAGE, prot, MAP_SHARED, domain_fd, (off_t)domain->grant_offset);
+    if (handle->addr == MAP_FAILED) {
+        free(handle);
+        return NULL;
+    }
+    *paddr = handle->addr;
+    return handle;
+}
+
+int xenforeignmemory_unmap_resource(xenforeignmemory_handle *fmem, xenforeignmemory_resource_handle *fres) {
+    (void)fmem;
+    if (!fres)
+        return 0;
+    int result = munmap(fres->addr, PAGE);
+    free(fres);
+    return result;
+}
+
+xendevicemodel_handle *xendevicemodel_open(struct xentoollog_logger *logger, unsigned int open_flags) {
+    (void)logger, (void)open_flags;
+    return open_handle();
+}
+
+int xendevicemodel_close(xendevicemodel_handle *dmod) {
+    (void)dmod;
+    return 0;
+}

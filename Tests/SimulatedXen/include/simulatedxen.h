@@ -1,0 +1,266 @@
+/*
+ * A domain that exists only as a file.
+ *
+ * libsimulatedxen.so, preloaded into libxl-save-helper, answers hypercalls and foreign maps from this file; a test maps
+ * the same file and plays the guest. The file is one struct simxen_domain, then areas at the offsets it names:
+ *
+ *     0                 struct simxen_domain
+ *     context_offset    HVM context, context_length bytes in use
+ *     policy_offset     struct simxen_policy: what the last set_cpu_policy carried
+ *     grant_offset      grant table frame 0, one page
+ *     types_offset      one octet for each page: enum simxen_page_type
+ *     dirty_offset      log-dirty bitmap, page n is bit n % 64 of word n / 64
+ *     memory_offset     the memory, page n at n * SIMXEN_PAGE_LENGTH
+ *
+ * Every field that changes while a helper runs is read and written through the functions below, which are atomic.
+ */
+#ifndef SIMULATEDXEN_H
+#define SIMULATEDXEN_H
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SIMXEN_MAGIC 0x3130584d49534e58ULL
+#define SIMXEN_VERSION 1u
+#define SIMXEN_PAGE_LENGTH 4096u
+#define SIMXEN_CONTEXT_CAPACITY 65536u
+#define SIMXEN_PARAM_COUNT 64u
+#define SIMXEN_MAX_PAGES (1ULL << 24)
+#define SIMXEN_MAX_LEAVES 512u
+#define SIMXEN_MAX_MSRS 16u
+
+/* Shutdown reason of a suspended guest: SHUTDOWN_suspend of xen/sched.h. */
+#define SIMXEN_SHUTDOWN_SUSPEND 2u
+
+enum simxen_page_type {
+    SIMXEN_PAGE_HOLE = 0,   /* not populated: no data in a stream, cannot be mapped */
+    SIMXEN_PAGE_RAM = 1,
+    SIMXEN_PAGE_BROKEN = 2, /* lost to a machine check: no data in a stream */
+};
+
+/*
+ * What can be counted and made to fail: hypercalls, under the name of the libxenctrl function that makes them. The
+ * order is that of simxen_call_names in Domain.c.
+ */
+enum simxen_call {
+    SIMXEN_CALL_XENCALL_OPEN,
+    SIMXEN_CALL_VERSION,
+    SIMXEN_CALL_GETINFO,
+    SIMXEN_CALL_PAUSE,
+    SIMXEN_CALL_UNPAUSE,
+    SIMXEN_CALL_RESUME,
+    SIMXEN_CALL_SHADOW_CONTROL,
+    SIMXEN_CALL_LOGDIRTY_CONTROL,
+    SIMXEN_CALL_GET_PFN_TYPES,
+    SIMXEN_CALL_MAP,
+    SIMXEN_CALL_UNMAP,
+    SIMXEN_CALL_MAP_RESOURCE,
+    SIMXEN_CALL_NR_GPFNS,
+    SIMXEN_CALL_POPULATE,
+    SIMXEN_CALL_GET_CONTEXT,
+    SIMXEN_CALL_SET_CONTEXT,
+    SIMXEN_CALL_GET_PARAM,
+    SIMXEN_CALL_SET_PARAM,
+    SIMXEN_CALL_GET_TSC,
+    SIMXEN_CALL_SET_TSC,
+    SIMXEN_CALL_GET_VCPU,
+    SIMXEN_CALL_SET_VCPU,
+    SIMXEN_CALL_POLICY_SIZE,
+    SIMXEN_CALL_GET_POLICY,
+    SIMXEN_CALL_SET_POLICY,
+    SIMXEN_CALL_UNKNOWN, /* a hypercall this file has no answer for: ENOSYS, and unknown_* say which */
+    SIMXEN_CALL_COUNT,
+};
+
+struct simxen_domain {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t domid;
+    uint64_t page_count; /* the most pages the domain can have; its last populated page decides nr_gpfns */
+
+    uint64_t context_offset;
+    uint64_t policy_offset;
+    uint64_t grant_offset;
+    uint64_t types_offset;
+    uint64_t dirty_offset;
+    uint64_t memory_offset;
+    uint64_t file_length;
+
+    /* State. The guest runs while shutdown and pause_count are zero. */
+    uint32_t shutdown;
+    uint32_t shutdown_reason;
+    uint32_t pause_count;
+    uint32_t dying;
+    uint32_t log_dirty;
+    uint32_t guests_writing; /* guest threads between simxen_guest_enter and simxen_guest_leave */
+    uint32_t context_length;
+
+    uint32_t tsc_mode;
+    uint32_t tsc_khz;
+    uint64_t tsc_nanoseconds;
+    uint32_t tsc_incarnation;
+
+    /* One fault set while a helper runs: the next fault_times calls of fault_call fail with fault_errno. */
+    uint32_t fault_call;
+    uint32_t fault_errno;
+    uint32_t fault_times;
+
+    uint64_t params[SIMXEN_PARAM_COUNT];
+
+    /* What was asked, since the file was made. */
+    uint64_t calls[SIMXEN_CALL_COUNT];
+    uint64_t pages_mapped;
+    uint64_t unknown_hypercall;
+    uint64_t unknown_command;
+};
+
+struct simxen_policy {
+    uint32_t leaf_count;
+    uint32_t msr_count;
+    uint8_t leaves[SIMXEN_MAX_LEAVES * 24]; /* xen_cpuid_leaf_t */
+    uint8_t msrs[SIMXEN_MAX_MSRS * 16];     /* xen_msr_entry_t */
+};
+
+static inline uint64_t simxen_round_to_page(uint64_t length) {
+    return (length + SIMXEN_PAGE_LENGTH - 1) / SIMXEN_PAGE_LENGTH * SIMXEN_PAGE_LENGTH;
+}
+
+/* The bitmap's length in octets: whole words. */
+static inline uint64_t simxen_bitmap_length(uint64_t page_count) { return (page_count + 63) / 64 * 8; }
+
+/* Fills `d` for a domain of `page_count` holes; the file must then have d->file_length octets, zeros after `d`. */
+static inline void simxen_lay_out(struct simxen_domain *d, uint32_t domid, uint64_t page_count) {
+    memset(d, 0, sizeof(*d));
+    d->magic = SIMXEN_MAGIC;
+    d->version = SIMXEN_VERSION;
+    d->domid = domid;
+    d->page_count = page_count;
+    d->context_offset = simxen_round_to_page(sizeof(*d));
+    d->policy_offset = d->context_offset + SIMXEN_CONTEXT_CAPACITY;
+    d->grant_offset = d->policy_offset + simxen_round_to_page(sizeof(struct simxen_policy));
+    d->types_offset = d->grant_offset + SIMXEN_PAGE_LENGTH;
+    d->dirty_offset = d->types_offset + simxen_round_to_page(page_count);
+    d->memory_offset = d->dirty_offset + simxen_round_to_page(simxen_bitmap_length(page_count));
+    d->file_length = d->memory_offset + page_count * SIMXEN_PAGE_LENGTH;
+}
+
+static inline uint8_t *simxen_context(struct simxen_domain *d) { return (uint8_t *)d + d->context_offset; }
+static inline struct simxen_policy *simxen_policy_of(struct simxen_domain *d) {
+    return (struct simxen_policy *)((uint8_t *)d + d->policy_offset);
+}
+static inline uint8_t *simxen_grant_frame(struct simxen_domain *d) { return (uint8_t *)d + d->grant_offset; }
+static inline uint8_t *simxen_types(struct simxen_domain *d) { return (uint8_t *)d + d->types_offset; }
+static inline uint64_t *simxen_dirty_words(struct simxen_domain *d) {
+    return (uint64_t *)((uint8_t *)d + d->dirty_offset);
+}
+/* Page n of the memory; n < page_count is the caller's duty. */
+static inline uint8_t *simxen_page(struct simxen_domain *d, uint64_t n) {
+    return (uint8_t *)d + d->memory_offset + n * SIMXEN_PAGE_LENGTH;
+}
+
+static inline uint32_t simxen_load(const uint32_t *field) { return __atomic_load_n(field, __ATOMIC_SEQ_CST); }
+static inline void simxen_store(uint32_t *field, uint32_t value) { __atomic_store_n(field, value, __ATOMIC_SEQ_CST); }
+
+/*
+ * The guest wrote page n. Call it after the write: a helper that cleans the bitmap in between then finds the bit in the
+ * next round, as it would with real page faults. Nothing is recorded while log-dirty is off.
+ */
+static inline void simxen_mark_dirty(struct simxen_domain *d, uint64_t n) {
+    if (simxen_load(&d->log_dirty))
+        __atomic_fetch_or(simxen_dirty_words(d) + n / 64, 1ULL << (n % 64), __ATOMIC_SEQ_CST);
+}
+
+static inline void simxen_suspend(struct simxen_domain *d) {
+    simxen_store(&d->shutdown_reason, SIMXEN_SHUTDOWN_SUSPEND);
+    simxen_store(&d->shutdown, 1);
+}
+
+static inline void simxen_resume(struct simxen_domain *d) {
+    simxen_store(&d->shutdown, 0);
+    simxen_store(&d->shutdown_reason, 0);
+}
+
+static inline int simxen_runs(const struct simxen_domain *d) {
+    return !simxen_load(&d->shutdown) && !simxen_load(&d->pause_count);
+}
+
+/*
+ * A guest thread brackets each of its writes (and the marking) by these two. Entering fails while the domain is
+ * suspended or paused; simxen_settle, after a suspend or a pause, waits for the writes that had begun.
+ */
+static inline int simxen_guest_enter(struct simxen_domain *d) {
+    __atomic_add_fetch(&d->guests_writing, 1, __ATOMIC_SEQ_CST);
+    if (simxen_runs(d))
+        return 1;
+    __atomic_sub_fetch(&d->guests_writing, 1, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+static inline void simxen_guest_leave(struct simxen_domain *d) {
+    __atomic_sub_fetch(&d->guests_writing, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Returns 0, or ETIMEDOUT when a guest thread has not left within about a second. */
+static inline int simxen_settle(struct simxen_domain *d) {
+    for (int i = 0; i < 10000; i++) {
+        if (!simxen_load(&d->guests_writing))
+            return 0;
+        usleep(100);
+    }
+    return ETIMEDOUT;
+}
+
+static inline uint64_t simxen_random(uint64_t *state) {
+    uint64_t z = (*state += 0x9e3779b97f4a7c15ULL);
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+    return z ^ z >> 31;
+}
+
+/* Content for page n: a quarter of all pages is zero, a quarter sparse, the rest noise. The same for the same seed. */
+static inline void simxen_fill_page(struct simxen_domain *d, uint64_t n, uint64_t seed) {
+    uint64_t state = seed ^ (n * 0xd6e8feb86659fd93ULL);
+    uint64_t kind = simxen_random(&state) % 4;
+    uint64_t *words = (uint64_t *)simxen_page(d, n);
+    memset(words, 0, SIMXEN_PAGE_LENGTH);
+    for (unsigned i = 0; kind && i < SIMXEN_PAGE_LENGTH / 8; i += kind == 1 ? 61 : 1)
+        words[i] = simxen_random(&state);
+}
+
+/* Overwrites `count` words of page n, somewhere in it. */
+static inline void simxen_scribble(struct simxen_domain *d, uint64_t n, uint64_t *state, unsigned count) {
+    uint64_t *words = (uint64_t *)simxen_page(d, n);
+    while (count--) {
+        unsigned at = simxen_random(state) % (SIMXEN_PAGE_LENGTH / 8);
+        words[at] = simxen_random(state);
+    }
+}
+
+static inline uint64_t simxen_param(const struct simxen_domain *d, uint32_t index) {
+    return index < SIMXEN_PARAM_COUNT ? d->params[index] : 0;
+}
+
+static inline void simxen_set_param(struct simxen_domain *d, uint32_t index, uint64_t value) {
+    if (index < SIMXEN_PARAM_COUNT)
+        d->params[index] = value;
+}
+
+static inline uint64_t simxen_call_count(const struct simxen_domain *d, enum simxen_call call) {
+    return (uint32_t)call < SIMXEN_CALL_COUNT ? __atomic_load_n(&d->calls[call], __ATOMIC_SEQ_CST) : 0;
+}
+
+/* From now on `call` fails `times` times with `error`, in whichever process makes it. */
+static inline void simxen_arm_fault(struct simxen_domain *d, enum simxen_call call, int error, uint32_t times) {
+    simxen_store(&d->fault_times, 0);
+    simxen_store(&d->fault_call, (uint32_t)call);
+    simxen_store(&d->fault_errno, (uint32_t)error);
+    simxen_store(&d->fault_times, times);
+}
+
+/* The file that holds this code: the shared object, or the test bundle it is also linked into. NULL if unknown. */
+const char *simxen_object_path(void);
+
+#endif
