@@ -1,0 +1,1 @@
+"""Two real Xen hosts on one machine, for the tests of Romulus."""

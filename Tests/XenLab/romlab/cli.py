@@ -1,0 +1,69 @@
+"""The lab's command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from .lab import Lab
+from .shell import LabError, say, warn
+
+USAGE = """usage: lab COMMAND
+  up                 boot two Xen hosts with Romulus installed, and leave them running
+  ssh a|b [COMMAND]  a shell on a host
+  down               take everything down
+  images             make what the hosts boot from, and nothing else"""
+
+
+def main(arguments: list[str]) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    commands = {"up": _up, "down": _down, "ssh": _ssh, "images": _images}
+    if not arguments or arguments[0] not in commands:
+        warn(USAGE)
+        return 2
+    if os.geteuid() != 0:
+        warn("lab: must be root (it makes network interfaces)")
+        return 1
+    try:
+        return commands[arguments[0]](arguments[1:])
+    except LabError as error:
+        warn(f"lab: {error}")
+        return 1
+    except KeyboardInterrupt:
+        warn("lab: interrupted")
+        return 130
+
+
+def _up(arguments: list[str]) -> int:
+    lab = Lab()
+    try:
+        lab.up(with_romulus="--stock" not in arguments)
+    except BaseException:
+        lab.down()
+        raise
+    say("`make lab-ssh HOST=a` opens a shell; `make lab-down` ends it all")
+    return 0
+
+
+def _down(_: list[str]) -> int:
+    Lab().down()
+    return 0
+
+
+def _ssh(arguments: list[str]) -> int:
+    if not arguments or arguments[0] not in ("a", "b"):
+        warn(USAGE)
+        return 2
+    lab = Lab()
+    host = lab.a if arguments[0] == "a" else lab.b
+    if not host.is_on():
+        raise LabError(f"host {host.name} is not up: make lab-up")
+    command = " ".join(arguments[1:])
+    words = host.ssh(command) if command else host.ssh("", "-t")[:-1]
+    os.execvp(words[0], words)
+
+
+def _images(_: list[str]) -> int:
+    Lab()
+    return 0

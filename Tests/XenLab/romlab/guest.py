@@ -1,0 +1,154 @@
+"""The guest as its clients see it: commands over TCP, and a stream of UDP probes that shows when it answers."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .network import Network
+from .shell import LabError
+
+PORT = 7000
+_CLONE_NEWNET = 0x40000000
+
+
+def make_in_namespace(network: Network, make: Callable[[], socket.socket]) -> socket.socket:
+    """A socket belongs to the namespace that its thread was in when it was made, whoever uses it later."""
+    result: list = []
+
+    def work() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open(f"/run/netns/{network.namespace}", "rb") as namespace:
+            if libc.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+                result.append(OSError(ctypes.get_errno(), "setns"))
+                return
+        try:
+            result.append(make())
+        except OSError as error:
+            result.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    if isinstance(result[0], OSError):
+        raise result[0]
+    return result[0]
+
+
+class Guest:
+    """A guest by its configuration in dom0's /guest and the address that the configuration gives it."""
+
+    def __init__(self, network: Network, name: str, config: str, address: str):
+        self.network = network
+        self.name = name
+        self.config = config
+        self.address = address
+
+    def ask(self, command: str, timeout: float = 10) -> str:
+        """One command, one line of answer."""
+        with make_in_namespace(
+                self.network, lambda: socket.create_connection((self.address, PORT), timeout)) as connection:
+            connection.settimeout(timeout)
+            connection.sendall(command.encode() + b"\n")
+            answer = connection.makefile().readline().strip()
+        if not answer:
+            raise LabError(f"guest {self.name} gave no answer to `{command}`")
+        return answer
+
+    def counter(self) -> int:
+        return int(self.ask("counter"))
+
+    def pauses(self) -> "Pauses":
+        count, mean, median, most = map(int, self.ask("pauses", 30).split())
+        return Pauses(count, mean, median, most)
+
+    def answers(self, timeout: float = 2) -> bool:
+        try:
+            self.ask("counter", timeout)
+            return True
+        except (OSError, LabError):
+            return False
+
+
+@dataclass(frozen=True)
+class Pauses:
+    """Suspensions that the guest itself measured, in microseconds."""
+    count: int
+    mean: int
+    median: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    sent: float
+    received: float
+    counter: int
+
+
+class Prober:
+    """Sends a datagram every 20 ms and keeps the replies, until it is stopped."""
+
+    INTERVAL = 0.02
+
+    def __init__(self, guest: Guest):
+        self.replies: list[Reply] = []
+        self._socket = make_in_namespace(guest.network, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        self._socket.setblocking(False)
+        self._address = (guest.address, PORT)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        next_send = time.monotonic()
+        while not self._stop.is_set():
+            now = time.monotonic()
+            if now >= next_send:
+                try:
+                    self._socket.sendto(repr(now).encode(), self._address)
+                except OSError:
+                    pass  # no route while a link is down, or a full queue: the next one tells
+                next_send = now + self.INTERVAL
+            if select.select([self._socket], [], [], max(0.0, next_send - time.monotonic()))[0]:
+                self._receive()
+
+    def _receive(self) -> None:
+        try:
+            sent, counter = self._socket.recv(256).split()
+        except (OSError, ValueError):
+            return
+        self.replies.append(Reply(float(sent), time.monotonic(), int(counter)))
+
+    def last_before(self, moment: float) -> Reply:
+        known = [reply for reply in self.replies if reply.received <= moment]
+        if not known:
+            raise LabError("the guest answered no probe before the fault")
+        return known[-1]
+
+    def wait_first_after(self, moment: float, timeout: float) -> Reply:
+        """The first reply to a probe that was sent after `moment`."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            later = [one for one in self.replies if one.sent > moment]
+            if later:
+                return later[0]
+            time.sleep(0.01)
+        raise LabError(f"the guest answered no probe within {timeout:.0f} s")
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._socket.close()
+
+    def __enter__(self) -> "Prober":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()

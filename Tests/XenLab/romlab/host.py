@@ -1,0 +1,175 @@
+"""One Xen host: a QEMU machine in software emulation that boots Debian's hypervisor and dom0."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from .images import Images
+from .network import Network
+from .shell import LabError, run, wait_for
+
+INDEX = {"a": 1, "b": 2}
+MEMORY_MIB = 1536
+DOM0_MIB = 768
+XEN_OPTIONS = (
+    f"dom0_mem={DOM0_MIB}M,max:{DOM0_MIB}M dom0_max_vcpus=1 com1=115200,8n1 console=com1 noreboot spec-ctrl=no xpti=0"
+    " pv-l1tf=0 watchdog=0")
+SSH = [
+    "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o",
+    "ConnectTimeout=5", "-o", "ControlMaster=no"]
+
+
+class Host:
+    def __init__(self, name: str, state: Path, network: Network, images: Images):
+        self.name = name
+        self.address = f"10.78.0.{INDEX[name]}"
+        self.state = state
+        self.network = network
+        self.images = images
+        self.pid: int | None = None
+        self.generation = 0
+
+    # -- power ---------------------------------------------------------------------------------------------------
+
+    @property
+    def pid_file(self) -> Path:
+        return self.state / f"{self.name}.pid"
+
+    def power_on(self, logs: Path) -> None:
+        """Starts the machine on a fresh disk; `wait_ready` waits for it."""
+        self.power_cut()
+        self.generation += 1
+        disk = self.state / f"{self.name}.qcow2"
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.images.root, disk)
+        guests, control = self.network.add_taps(self.name)
+        dom0 = (
+            f"root=/dev/vda console=hvc0 quiet nokaslr mitigations=off lab.host={self.name}"
+            f" lab.index={INDEX[self.name]}")
+        self.console = logs / f"console-{self.name}-{self.generation}.log"
+        index = INDEX[self.name]
+        command = [
+            "qemu-system-x86_64", "-M", "pc", "-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt", "-smp", "1",
+            "-m", str(MEMORY_MIB), "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{self.console}",
+            "-kernel", str(self.images.xen), "-append", XEN_OPTIONS, "-initrd",
+            f"{self.images.kernel} {dom0},{self.images.initrd}", "-drive",
+            f"file={disk},if=virtio,cache=unsafe,format=qcow2", "-netdev",
+            f"tap,id=guests,ifname={guests},script=no,downscript=no", "-device",
+            f"virtio-net-pci,netdev=guests,mac=52:54:00:77:00:0{index}", "-netdev",
+            f"tap,id=control,ifname={control},script=no,downscript=no", "-device",
+            f"virtio-net-pci,netdev=control,mac=52:54:00:78:00:0{index}"]
+        with open(logs / f"qemu-{self.name}-{self.generation}.log", "wb") as output:
+            process = subprocess.Popen(
+                self.network.inside(*command), stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                start_new_session=True)
+        self.pid = process.pid
+        self.pid_file.write_text(str(process.pid))
+
+    def adopt(self) -> None:
+        """Takes over a machine that an earlier command has started."""
+        if self.pid_file.exists():
+            pid = int(self.pid_file.read_text())
+            self.pid = pid if _is_qemu(pid) else None
+
+    def is_on(self) -> bool:
+        return self.pid is not None and _is_qemu(self.pid)
+
+    def power_cut(self) -> float:
+        """Pulls the plug. The moment, by the lab's monotonic clock."""
+        moment = time.monotonic()
+        if self.pid is not None:
+            if _is_qemu(self.pid):
+                os.kill(self.pid, signal.SIGKILL)
+            try:
+                os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                pid = self.pid
+                wait_for(f"QEMU of host {self.name} to end", lambda: not _is_qemu(pid), 10, 0.01)
+        self.pid = None
+        self.pid_file.unlink(missing_ok=True)
+        return moment
+
+    def set_frozen(self, frozen: bool) -> None:
+        os.kill(self.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def wait_ready(self, timeout: float = 120) -> None:
+        def ready() -> bool:
+            if not self.is_on():
+                raise LabError(f"host {self.name}'s QEMU ended; see {self.console}")
+            return self.run("xl list >/dev/null && test -e /run/xenstored.pid -o -e /run/xen/xenstored.pid",
+                            check=False, timeout=20).returncode == 0
+        wait_for(f"host {self.name} to boot (its console: {self.console})", ready, timeout, 0.5)
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def ssh(self, command: str, *options: str) -> list[str]:
+        return self.network.inside("ssh", "-i", str(self.images.key), *SSH, *options, f"root@{self.address}", command)
+
+    def run(self, command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess:
+        try:
+            return run(*self.ssh(command), check=check, timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            raise LabError(f"host {self.name}: `{command}` took more than {timeout} s") from error
+
+    def spawn(self, command: str, log: Path) -> subprocess.Popen:
+        """A command that goes on in the background, its output in `log`."""
+        with open(log, "wb") as output:
+            return subprocess.Popen(
+                self.ssh(command), stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                start_new_session=True)
+
+    def write(self, path: str, text: str) -> None:
+        self.run(f"cat >{shlex.quote(path)} <<'LAB-END'\n{text}\nLAB-END")
+
+    def put_tree(self, folder: Path) -> None:
+        """Copies a staged installation over the host's root."""
+        with subprocess.Popen(["tar", "-C", str(folder), "-cf", "-", "."], stdout=subprocess.PIPE) as archive:
+            run(*self.ssh("tar -C / --no-same-owner --no-overwrite-dir -xf -"), stdin=archive.stdout)
+
+    # -- Xen -----------------------------------------------------------------------------------------------------
+
+    def domains(self) -> dict[str, "DomainLine"]:
+        """What `xl list` says, without dom0."""
+        found = {}
+        for line in self.run("xl list").stdout.splitlines()[1:]:
+            match = re.match(r"(\S+)\s+(\d+)\s+\d+\s+\d+\s+(\S+)", line)
+            if match and match[1] != "Domain-0":
+                found[match[1]] = DomainLine(match[1], int(match[2]), match[3])
+        return found
+
+    def syslog(self, pattern: str = "romulus") -> list[str]:
+        return self.run(f"grep -a {shlex.quote(pattern)} /var/log/messages || true").stdout.splitlines()
+
+
+class DomainLine:
+    """A line of `xl list`: the state is six letters or dashes (running, blocked, paused, shutdown, crashed, dying)."""
+
+    def __init__(self, name: str, identifier: int, state: str):
+        self.name = name
+        self.id = identifier
+        self.state = state
+
+    @property
+    def runs(self) -> bool:
+        """May be scheduled: neither paused nor suspended nor dead."""
+        return not any(letter in self.state for letter in "pscd")
+
+    @property
+    def is_paused(self) -> bool:
+        return "p" in self.state
+
+    def __repr__(self) -> str:
+        return f"{self.name}({self.id}, {self.state})"
+
+
+def _is_qemu(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return state != "Z"
+    except FileNotFoundError:
+        return False

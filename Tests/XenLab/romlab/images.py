@@ -1,0 +1,257 @@
+"""What the hosts and guests boot from, made out of Debian's packages and kept in a cache outside the repository.
+
+Nothing here needs a loop device or a running Xen: debootstrap makes a root, mke2fs -d makes an image of it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import lzma
+import os
+import shutil
+from pathlib import Path
+
+from .shell import LabError, run, say
+
+HERE = Path(__file__).resolve().parent.parent
+CACHE = Path(os.environ.get("ROMULUS_LAB_CACHE", "/var/cache/romulus-lab"))
+
+DOM0_PACKAGES = (
+    "xen-utils-4.17 xen-utils-common xenstore-utils openssh-server openssh-client iproute2 kmod procps busybox-static"
+    " qemu-system-xen qemu-system-data seabios ipxe-qemu").split()
+# Directories of the kernel's modules that a dom0 of the lab, or a guest, may ask for.
+MODULE_DIRECTORIES = (
+    "kernel/drivers/block kernel/drivers/net/xen-netback kernel/drivers/net/virtio_net.ko kernel/drivers/net/tun.ko"
+    " kernel/drivers/net/ifb.ko kernel/drivers/net/net_failover.ko kernel/drivers/net/xen-netfront.ko"
+    " kernel/drivers/xen kernel/drivers/virtio kernel/net/bridge kernel/net/802 kernel/net/llc kernel/net/sched"
+    " kernel/net/ipv6 kernel/net/core kernel/fs/ext4 kernel/fs/jbd2 kernel/fs/mbcache.ko kernel/lib"
+    " kernel/crypto kernel/arch/x86/crypto kernel/drivers/net/veth.ko").split()
+
+
+class Images:
+    """Paths of what has been made."""
+
+    def __init__(self, folder: Path):
+        self.xen = folder / "xen"
+        self.kernel = folder / "vmlinux"
+        self.bzimage = folder / "vmlinuz"
+        self.initrd = folder / "dom0-initrd"
+        self.root = folder / "dom0.ext4"
+        self.guest_initrd = folder / "guest-initrd"
+        self.key = CACHE / "key"
+
+
+def prepare() -> Images:
+    """Images for the present state of the provisioning files and of Debian's packages; made when they are missing."""
+    folder = CACHE / _key()
+    if not (folder / "complete").exists():
+        say(f"making the lab's images in {folder} (about two minutes, once)")
+        _forget_old()
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _make(folder, Images(folder))
+        (folder / "complete").touch()
+    return Images(folder)
+
+
+def _forget_old() -> None:
+    """Keeps the two newest sets: a branch and its base may take turns."""
+    if not CACHE.is_dir():
+        return
+    old = sorted((path for path in CACHE.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for path in old[:-1]:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _key() -> str:
+    digest = hashlib.sha256()
+    for path in sorted([*(HERE / "provision").rglob("*"), *(HERE / "guest").rglob("*"), Path(__file__)]):
+        if path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
+    for package in ("linux-image-amd64", "xen-hypervisor-4.17-amd64", "xen-utils-4.17"):
+        digest.update(_candidate(package).encode())
+    return digest.hexdigest()[:16]
+
+
+def _candidate(package: str) -> str:
+    for line in run("apt-cache", "policy", package).stdout.splitlines():
+        if line.strip().startswith("Candidate:"):
+            return line.split()[-1]
+    raise LabError(f"apt knows no package {package}: run apt-get update, and check that this is Debian 12")
+
+
+def _make(folder: Path, images: Images) -> None:
+    work = folder / "work"
+    root = work / "root"
+    work.mkdir()
+    boot = _unpack_boot_packages(work)
+    _base_root(root, work)
+    say("kernel, hypervisor, initramfs")
+    (folder / "xen").write_bytes(gzip.decompress(next(boot.glob("boot/xen-4.17-amd64.gz")).read_bytes()))
+    vmlinuz = next(boot.glob("boot/vmlinuz-*-amd64"))
+    shutil.copy(vmlinuz, images.bzimage)
+    images.kernel.write_bytes(_vmlinux(vmlinuz.read_bytes()))
+    version = vmlinuz.name.removeprefix("vmlinuz-")
+    _copy_modules(boot, root, version)
+    _initramfs(images.initrd, work / "initrd", root, version, HERE / "provision/initramfs-init", [
+        "virtio_pci", "virtio_blk", "ext4", "crc32c_generic"], [])
+    guest = work / "guest"
+    run("gcc", "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", guest, HERE / "guest/guest.c")
+    _initramfs(images.guest_initrd, work / "guest-initrd", root, version, HERE / "guest/init", ["xen-netfront"], [guest])
+    _finish_root(root, images)
+    say("dom0's image")
+    _mkimage(root, images.root)
+    shutil.rmtree(work)
+
+
+def _unpack_boot_packages(work: Path) -> Path:
+    downloads, boot = work / "debs", work / "boot"
+    downloads.mkdir()
+    boot.mkdir()
+    depends = run("apt-cache", "depends", "linux-image-amd64").stdout
+    kernel = next(word for word in depends.split() if word.startswith("linux-image-6"))
+    run("apt-get", "download", kernel, "xen-hypervisor-4.17-amd64", cwd=downloads,
+        env={**os.environ, "APT_CONFIG": ""})
+    for package in downloads.glob("*.deb"):
+        run("dpkg-deb", "-x", package, boot)
+    return boot
+
+
+def _base_root(root: Path, work: Path) -> None:
+    """Debian with dom0's packages, kept apart: it depends on nothing of ours but the list."""
+    digest = hashlib.sha256(" ".join(DOM0_PACKAGES).encode())
+    for package in ("xen-utils-4.17", "openssh-server", "qemu-system-xen", "base-files"):
+        digest.update(_candidate(package).encode())
+    kept = CACHE / f"base-{digest.hexdigest()[:16]}.tar"
+    if not kept.exists():
+        for old in CACHE.glob("base-*.tar"):
+            old.unlink()
+        say("debootstrap")
+        _debootstrap(root, work)
+        run("tar", "-C", root, "-cf", kept.with_suffix(".new"), ".")
+        kept.with_suffix(".new").rename(kept)
+    else:
+        root.mkdir()
+        run("tar", "-C", root, "-xf", kept)
+
+
+def _sources() -> list[tuple[str, str, str]]:
+    """The machine's own Debian mirror: site, suite, component."""
+    listing = run(
+        "apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages").stdout
+    sources = sorted({tuple(line.split()) for line in listing.splitlines() if len(line.split()) == 3})
+    return [source for source in sources if source[1].startswith("bookworm")]
+
+
+def _debootstrap(root: Path, work: Path) -> None:
+    sources = _sources()
+    main = next((site for site, suite, _ in sources if suite == "bookworm"), None)
+    if main is None:
+        raise LabError("the machine's apt sources name no bookworm mirror")
+    run("debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", root, main, timeout=900)
+    lines = [f"deb [trusted=yes] {site} {suite} {component}" for site, suite, component in sources]
+    (root / "etc/apt/sources.list").write_text("\n".join(lines) + "\n")
+    for settings in Path("/etc/apt/apt.conf.d").glob("99*"):
+        shutil.copy(settings, root / "etc/apt/apt.conf.d")
+    (root / "usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")
+    (root / "usr/sbin/policy-rc.d").chmod(0o755)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+    run("chroot", root, "apt-get", "update", "-qq", env=environment)
+    say("dom0's packages")
+    run("chroot", root, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *DOM0_PACKAGES,
+        env=environment, timeout=900)
+    for part in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+        shutil.rmtree(root / part, ignore_errors=True)
+
+
+def _vmlinux(bzimage: bytes) -> bytes:
+    """The ELF kernel inside a bzImage: boots faster than the compressed one, and PVH needs it."""
+    offset = bzimage.find(b"\xfd7zXZ\x00")
+    if offset < 0:
+        raise LabError("the kernel is not xz-compressed, as Debian 12's is")
+    decompressor = lzma.LZMADecompressor()
+    return decompressor.decompress(bzimage[offset:])
+
+
+def _copy_modules(boot: Path, root: Path, version: str) -> None:
+    source = next(boot.glob(f"**/lib/modules/{version}"))
+    target = root / "lib/modules" / version
+    target.mkdir(parents=True)
+    for name in MODULE_DIRECTORIES:
+        path = source / name
+        if path.is_dir():
+            shutil.copytree(path, target / name, dirs_exist_ok=True)
+        elif path.exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target / name)
+    for name in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
+        shutil.copy(source / name, target)
+    run("depmod", "-b", root, version)
+
+
+def _initramfs(output: Path, folder: Path, root: Path, version: str, init: Path, modules: list[str],
+               programs: list[Path]) -> None:
+    """busybox, an /init, and the named modules in the order in which they must be loaded."""
+    for name in ("bin", "proc", "sys", "dev", "modules", "mnt"):
+        (folder / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", folder / "bin/busybox")
+    shutil.copy(init, folder / "init")
+    (folder / "init").chmod(0o755)
+    for program in programs:
+        shutil.copy(program, folder / "bin")
+    order: list[str] = []
+    for module in modules:
+        shown = run("modprobe", "-d", root, "-S", version, "--show-depends", module).stdout
+        for line in shown.splitlines():
+            words = line.split()
+            if words[0] == "insmod" and words[1] not in order:
+                order.append(words[1])
+    for index, path in enumerate(order):
+        shutil.copy(path, folder / "modules" / f"{index:02}-{Path(path).name}")
+    names = "\n".join(str(path.relative_to(folder)) for path in sorted(folder.rglob("*")))
+    archive = run_bytes(["cpio", "-o", "-H", "newc", "--quiet"], names.encode(), folder)
+    output.write_bytes(gzip.compress(archive, 1))
+
+
+def run_bytes(command: list[str], data: bytes, folder: Path) -> bytes:
+    import subprocess
+    return subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True, cwd=folder).stdout
+
+
+def _finish_root(root: Path, images: Images) -> None:
+    """The lab's own files in dom0: init, ssh, and what guests boot from."""
+    shutil.copytree(HERE / "provision/root", root, dirs_exist_ok=True)
+    (root / "sbin/lab-init").chmod(0o755)
+    guests = root / "guest"
+    guests.mkdir()
+    shutil.copy(images.kernel, guests / "vmlinux")
+    shutil.copy(images.bzimage, guests / "vmlinuz")
+    shutil.copy(images.guest_initrd, guests / "initrd")
+    shutil.copytree(HERE / "provision/guests", guests, dirs_exist_ok=True)
+    _make_keys(root, images)
+
+
+def _make_keys(root: Path, images: Images) -> None:
+    """One key opens both hosts, to the lab and to each other, and is their host key too: made here, never shipped."""
+    if not images.key.exists():
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "romulus-lab", "-f", images.key)
+    for key in (root / "etc/ssh").glob("ssh_host_*"):
+        key.unlink()
+    host_key = root / "etc/ssh/ssh_host_ed25519_key"
+    shutil.copy(images.key, host_key)
+    host_key.chmod(0o600)
+    home = root / "root/.ssh"
+    home.mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(images.key, home / "id_ed25519")
+    (home / "id_ed25519").chmod(0o600)
+    shutil.copy(f"{images.key}.pub", home / "authorized_keys")
+    public = Path(f"{images.key}.pub").read_text()
+    (home / "known_hosts").write_text("".join(f"{name} {public}" for name in ("hosta,10.77.0.1", "hostb,10.77.0.2")))
+
+
+def _mkimage(root: Path, image: Path) -> None:
+    used = int(run("du", "-sm", "--apparent-size", root).stdout.split()[0])
+    with open(image, "wb") as file:
+        file.truncate((used + used // 4 + 200) << 20)
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", root, image)

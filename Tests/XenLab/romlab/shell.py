@@ -1,0 +1,47 @@
+"""Running commands, and telling a person what is going on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+STARTED = time.monotonic()
+
+
+class LabError(Exception):
+    """Something in the lab is not as it must be; the text says what, for a person."""
+
+
+def say(text: str) -> None:
+    """One line of progress, with the seconds since the start."""
+    print(f"[{time.monotonic() - STARTED:6.1f} s] {text}", flush=True)
+
+
+def run(*command: str | Path, check: bool = True, timeout: float = 600, **options) -> subprocess.CompletedProcess:
+    """Runs a command to its end; its output is in the error when it fails."""
+    result = subprocess.run(
+        [str(word) for word in command], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        stdin=options.pop("stdin", subprocess.DEVNULL), timeout=timeout, **options)
+    if check and result.returncode != 0:
+        tail = "\n".join(result.stdout.splitlines()[-15:])
+        raise LabError(f"{' '.join(map(str, command))} exited with {result.returncode}:\n{tail}")
+    return result
+
+
+def wait_for(what: str, condition: Callable[[], object], timeout: float, pause: float = 0.1):
+    """The first true value of the condition; a LabError that names `what` when there is none in time."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise LabError(f"waited {timeout:.0f} s in vain: {what}")
+        time.sleep(pause)
+
+
+def warn(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
