@@ -64,20 +64,22 @@ static void *count(void *unused)
 {
     (void)unused;
     uint64_t last_tsc = __rdtsc();
-    int64_t last_offset = nanoseconds(CLOCK_BOOTTIME) - nanoseconds(CLOCK_MONOTONIC);
+    int64_t known_offset = 0;
     for (;;) {
         usleep(1000);
         counter++;
         uint64_t tsc = __rdtsc();
-        int64_t offset = nanoseconds(CLOCK_BOOTTIME) - nanoseconds(CLOCK_MONOTONIC);
-        if (offset - last_offset > 200000) {
+        /* Read in this order, an interruption in between only ever makes the offset look smaller than it is. */
+        int64_t boot = nanoseconds(CLOCK_BOOTTIME), offset = boot - (int64_t)nanoseconds(CLOCK_MONOTONIC);
+        if (offset - known_offset > 1000000) {
             pthread_mutex_lock(&pause_lock);
             if (pause_count < PAUSES_KEPT)
                 pauses[pause_count++] = (tsc - last_tsc) / tsc_per_microsecond;
             pthread_mutex_unlock(&pause_lock);
         }
         last_tsc = tsc;
-        last_offset = offset;
+        if (offset > known_offset)
+            known_offset = offset;
     }
     return NULL;
 }
