@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+from . import runner
 from .lab import Lab
 from .shell import LabError, say, warn
 
@@ -13,12 +14,14 @@ USAGE = """usage: lab COMMAND
   up                 boot two Xen hosts with Romulus installed, and leave them running
   ssh a|b [COMMAND]  a shell on a host
   down               take everything down
+  test [NAME…]       run the scenarios (--budget SECONDS bounds them all), then take everything down
+  list               what the scenarios are
   images             make what the hosts boot from, and nothing else"""
 
 
 def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    commands = {"up": _up, "down": _down, "ssh": _ssh, "images": _images}
+    commands = {"up": _up, "down": _down, "ssh": _ssh, "images": _images, "test": _test, "list": _list}
     if not arguments or arguments[0] not in commands:
         warn(USAGE)
         return 2
@@ -62,6 +65,35 @@ def _ssh(arguments: list[str]) -> int:
     command = " ".join(arguments[1:])
     words = host.ssh(command) if command else host.ssh("", "-t")[:-1]
     os.execvp(words[0], words)
+
+
+def _test(arguments: list[str]) -> int:
+    budget = 2400.0
+    if "--budget" in arguments:
+        place = arguments.index("--budget")
+        budget = float(arguments[place + 1])
+        del arguments[place:place + 2]
+    keep = "--keep" in arguments
+    chosen = [name for name in runner.names()
+              if not (wanted := [one for one in arguments if one != "--keep"])
+              or any(name.startswith(one) or name.endswith(one) for one in wanted)]
+    lab = Lab()
+    try:
+        if all(host.is_on() for host in lab.hosts):
+            lab.stage()
+            lab.install_romulus(*lab.hosts)
+        else:
+            lab.up()
+        return 0 if runner.run_all(lab, chosen, budget) else 1
+    finally:
+        if not keep:
+            lab.down()
+
+
+def _list(_: list[str]) -> int:
+    for name in runner.names():
+        print(f"{name:28} {runner.load(name).__doc__.splitlines()[0]}")
+    return 0
 
 
 def _images(_: list[str]) -> int:

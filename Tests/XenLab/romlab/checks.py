@@ -1,0 +1,55 @@
+"""What scenarios hold against the lab, again and again."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from .guest import Guest
+from .host import Host
+from .shell import LabError, wait_for
+
+if TYPE_CHECKING:
+    from .lab import Lab
+
+
+def assert_answers(guest: Guest, timeout: float = 15) -> None:
+    """The guest answers, and counts on."""
+    wait_for(f"guest {guest.name} to answer", guest.answers, timeout)
+    first = guest.counter()
+    time.sleep(0.2)
+    if guest.counter() <= first:
+        raise LabError(f"guest {guest.name} answers, but does not count")
+
+
+def assert_goes_on(lab: "Lab", guest: Guest, host: str) -> None:
+    """The guest answers, with its memory whole, and only the copy on that host runs."""
+    assert_answers(guest)
+    copies = wait_for("one copy to run", lambda: lab.running_copies(guest.name), 5)
+    if copies != [host]:
+        raise LabError(f"copies run on {copies}, not on {host} alone")
+    check = guest.ask("check", 30)
+    if check != "OK":
+        raise LabError(f"the guest's memory is damaged: {check}")
+
+
+def wait_gone(host: Host, name: str, timeout: float = 20) -> None:
+    wait_for(f"{name} to be gone from host {host.name}", lambda: name not in host.domains(), timeout, 0.3)
+
+
+def interrupt(host: Host, signal: str) -> None:
+    """The signal to every process of `xl remus`'s group, as a terminal sends Ctrl-C."""
+    host.run(f"kill -{signal} -- -$(ps -o pgid= $(pgrep -o -f 'xl remus') | tr -d ' ')")
+
+
+def assert_preload_is_contained(host: Host, allowed: tuple[str, ...] = ("xl", "libxl-save-helper")) -> None:
+    """Nobody but the allowed programs has the shared object mapped, or finds a word of it in its environment."""
+    found = host.run(
+        "exec 2>/dev/null; for p in /proc/[0-9]*; do"
+        " if grep -q libromulus $p/maps || { tr '\\0' '\\n' <$p/environ; } | grep -q -e ROMULUS -e libromulus;"
+        " then e=$(readlink $p/exe) && echo ${e##*/}; fi; done").stdout.split()
+    leaks = sorted(set(found) - set(allowed))
+    if leaks:
+        raise LabError(f"on host {host.name} the preload reached {leaks}")
+    if allowed and not found:
+        raise LabError(f"on host {host.name} Romulus is loaded nowhere")

@@ -1,0 +1,94 @@
+"""Runs the scenarios, one line each, and counts."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import signal
+import time
+import traceback
+from pathlib import Path
+
+from .lab import Lab
+from .shell import LabError, say
+
+SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
+LONGEST_SECONDS = 300
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in SCENARIOS.glob("[0-9]*.py"))
+
+
+def load(name: str):
+    specification = importlib.util.spec_from_file_location(f"scenario_{name}", SCENARIOS / f"{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def run_all(lab: Lab, chosen: list[str], budget: float) -> bool:
+    """Every scenario within the time; one that is not reached counts as failed."""
+    started = time.monotonic()
+    seed = int(os.environ.get("ROMULUS_LAB_SEED") or random.randrange(1 << 32))
+    say(f"logs in {lab.logs}; seed {seed} (ROMULUS_LAB_SEED={seed} repeats its random moments)")
+    random.seed(seed)
+    passed, failed = 0, []
+    for name in chosen:
+        module = load(name)
+        say(f"{name}: {module.__doc__.splitlines()[0]}")
+        begun = time.monotonic()
+        left = budget - (begun - started)
+        problem = _run_one(lab, name, module, left) if left > 30 else "no time left"
+        seconds = time.monotonic() - begun
+        if problem is None:
+            passed += 1
+            say(f"{name}: passed in {seconds:.0f} s")
+        else:
+            failed.append(name)
+            say(f"{name}: FAILED after {seconds:.0f} s: {problem}")
+            _keep_evidence(lab, name)
+    for name in failed:
+        print(f"failed: {name}")
+    print(f"{passed} passed, {len(failed)} failed", flush=True)
+    return not failed
+
+
+class _TimeOut(Exception):
+    pass
+
+
+def _run_one(lab: Lab, name: str, module, left: float) -> str | None:
+    def too_long(*_):
+        raise _TimeOut()
+
+    lab.scenario = name
+    earlier = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(int(min(left, getattr(module, "LONGEST_SECONDS", LONGEST_SECONDS))))
+    try:
+        module.run(lab)
+        return None
+    except _TimeOut:
+        return "took too long"
+    except (LabError, AssertionError, OSError) as error:
+        (lab.logs / f"{name}-traceback.txt").write_text(traceback.format_exc())
+        return f"{type(error).__name__}: {error}"
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, earlier)
+
+
+def _keep_evidence(lab: Lab, name: str) -> None:
+    """What the hosts still know, before the next scenario cleans up; then they are made anew."""
+    for host in lab.hosts:
+        if host.is_on():
+            try:
+                known = host.run("cat /var/log/messages; xl list; ps axf; tail -n 50 /var/log/xen/*.log", False, 30)
+                (lab.logs / f"{name}-host-{host.name}.txt").write_text(known.stdout)
+            except LabError:
+                pass
+        try:
+            host.power_cut()
+        except OSError:
+            pass

@@ -1,0 +1,17 @@
+"""Ctrl-C in `xl remus` ends protection: the guest goes on where it is, the replica is discarded, nothing leaks."""
+
+from romlab.checks import assert_goes_on, assert_preload_is_contained, interrupt, wait_gone
+
+
+def run(lab):
+    guest = lab.guest_on(lab.pvh, lab.a)
+    protection = lab.protect(guest)
+    protection.wait_epochs(2)
+    assert_preload_is_contained(lab.a)
+    assert_preload_is_contained(lab.b)
+    interrupt(lab.a, "INT")
+    protection.wait_end(30)
+    assert_goes_on(lab, guest, "a")
+    protection.wait_text("protection ended by SIGINT: .* its replica is discarded", 5)
+    wait_gone(lab.b, "guest--incoming")
+    assert any("replica discarded" in line for line in lab.b.syslog())

@@ -1,0 +1,14 @@
+"""The save helper is killed on the primary: the guest goes on there, the replica is discarded."""
+
+from romlab.checks import assert_goes_on, wait_gone
+
+
+def run(lab):
+    guest = lab.guest_on(lab.pvh, lab.a)
+    protection = lab.protect(guest)
+    protection.wait_epochs(2)
+    lab.a.run("pkill -KILL -f -- --save-domain")
+    protection.wait_end(30)
+    assert_goes_on(lab, guest, "a")
+    protection.wait_text("checkpointing failed.*its replica is discarded", 5)
+    wait_gone(lab.b, "guest--incoming")

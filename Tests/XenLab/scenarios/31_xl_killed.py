@@ -1,0 +1,16 @@
+"""`xl remus` is killed: the copy on the primary is paused before the backup takes over, so that only one runs."""
+
+from romlab.checks import assert_answers
+from romlab.shell import wait_for
+
+
+def run(lab):
+    guest = lab.guest_on(lab.pvh, lab.a)
+    protection = lab.protect(guest)
+    protection.wait_epochs(2)
+    lab.a.run("pkill -KILL -f 'xl remus'")
+    wait_for("the backup to take over", lambda: lab.b.syslog("failover: "), 20)
+    wait_for("the replica to run", lambda: lab.running_copies("guest") == ["b"], 20)
+    assert_answers(guest)
+    assert not lab.a.domains()["guest"].runs, "two copies run"
+    assert lab.a.syslog("the copy here is paused"), "nobody says what to do with the old copy"
