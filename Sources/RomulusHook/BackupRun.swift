@@ -7,6 +7,8 @@ import RomulusHost
 /// be activated. xl itself renames and unpauses it.
 enum BackupRun {
     private static let incomingSuffix = "--incoming"
+    /// libxl's INVALID_DOMID, whose macro has a cast.
+    private static let noDomain = UInt32.max
 
     /// In libxl's own terms: 0, or an ERROR_* code.
     static func createRestore(
@@ -34,8 +36,7 @@ enum BackupRun {
                 context, config, domainID, relay.streamForLibxl.raw, -1, parameters, nil, consoleHow)
             let restoredAt = MonotonicTime.now
             return conclude(
-                relay.join(), code: code, Domain(context: context, id: domainID.pointee), incoming: incoming,
-                restoredAt: restoredAt, log)
+                relay.join(), code: code, context, &domainID.pointee, incoming: incoming, restoredAt: restoredAt, log)
         } catch {
             log.error(error.text)
             return Int32(ERROR_INVAL.rawValue)
@@ -79,8 +80,8 @@ enum BackupRun {
     }
 
     private static func conclude(
-        _ outcome: BackupRelay.Outcome, code: Int32, _ domain: Domain, incoming: String, restoredAt: MonotonicTime,
-        _ log: Log
+        _ outcome: BackupRelay.Outcome, code: Int32, _ context: OpaquePointer?, _ domainID: inout UInt32,
+        incoming: String, restoredAt: MonotonicTime, _ log: Log
     ) -> Int32 {
         switch outcome.end {
         case .failOver(let cause) where code == 0:
@@ -97,10 +98,12 @@ enum BackupRun {
         case .discard(let cause):
             log.note("replica discarded: \(cause)")
         }
-        if code == 0, !domain.destroy() {
-            log.error("could not destroy the replica: do it with xl destroy \(domain.id)")
+        // libxl has destroyed what it could not restore; what it could restore is ours to destroy.
+        if let replica = Domain.named(incoming, context: context), !replica.destroy() {
+            log.error("could not destroy the replica: do it with xl destroy \(replica.id)")
         }
-        if let stale = Domain.named(incoming, context: domain.context) { _ = stale.destroy() }
+        // As after any failure of libxl's own; else xl would destroy the domain again.
+        domainID = noDomain
         return code == 0 ? Int32(ERROR_FAIL.rawValue) : code
     }
 }

@@ -1,5 +1,6 @@
 import CXen
 import Glibc
+import RomulusCore
 
 /// What libxl knows of a domain.
 struct Domain {
@@ -60,5 +61,29 @@ struct Domain {
         libxl_physinfo_init(&info)
         defer { libxl_physinfo_dispose(&info) }
         return libxl_get_physinfo(context, &info) == 0 && info.cap_shadow
+    }
+}
+
+/// Looks at a domain by a hypercall of its own, from a thread that must not touch libxl's context.
+final class GuestWatch: @unchecked Sendable {
+    private let domainID: UInt32
+    // Used by one thread at a time: the relay's.
+    private let interface: OpaquePointer?
+
+    init(domainID: UInt32) {
+        self.domainID = domainID
+        interface = xc_interface_open(nil, nil, 0)
+    }
+
+    deinit { xc_interface_close(interface) }
+
+    func leave() -> PrimarySession.GuestLeave? {
+        guard let interface else { return nil }
+        var info = xc_dominfo_t()
+        let count = xc_domain_getinfo(interface, domainID, 1, &info)
+        guard count >= 0 else { return errno == ESRCH ? .destroyed : nil }
+        guard count == 1, info.domid == domainID else { return .destroyed }
+        if info.shutdown != 0, info.shutdown_reason != UInt32(SHUTDOWN_suspend) { return .shutDown }
+        return info.dying != 0 ? .destroyed : nil
     }
 }

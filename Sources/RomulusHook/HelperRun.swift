@@ -55,7 +55,6 @@ enum HelperRun {
             epoch = epoch.next
             let result = stock.suspend?(data) ?? 0
             suspended = .now
-            if result <= 0 { session.reportShutDown() }
             return result
         }
 

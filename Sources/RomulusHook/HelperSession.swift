@@ -52,14 +52,6 @@ final class HelperSession: @unchecked Sendable {
         _ = HelperControl.send(report, on: control)
     }
 
-    func reportShutDown() {
-        var info = xc_dominfo_t()
-        guard xc_domain_getinfo(interface, domain, 1, &info) == 1, info.domid == domain, info.shutdown != 0,
-            info.shutdown_reason != UInt32(SHUTDOWN_suspend)
-        else { return }
-        report(.guestShutDown(code: Int(info.shutdown_reason)))
-    }
-
     func isStopped() -> Bool {
         takeOrders()
         return isStopOrdered
@@ -93,7 +85,11 @@ final class HelperSession: @unchecked Sendable {
             case .message(.commit(let epoch)):
                 committed = epoch
                 lastCommitted.store(epoch.rawValue, ordering: .releasing)
-            case .message(.stop), .message(.begin), .closed:
+            case .message(.stop), .message(.begin):
+                isStopOrdered = true
+                return
+            case .closed:
+                orphaned()
                 isStopOrdered = true
                 return
             case .nothing:
@@ -129,10 +125,12 @@ final class HelperSession: @unchecked Sendable {
         duty.withLock { if $0 == .watching { $0 = .none } }
     }
 
+    /// An exit in the middle of a save: `xl` is dead, or dying, and its descriptors close one after the other.
     private func orphanedAtExit() {
+        guard duty.withLock({ $0 == .watching }) else { return }
         var polls = PollSet()
         polls.add(control)
-        polls.wait(until: .now)
+        polls.wait(until: .now + .nanoseconds(milliseconds: 500))
         if polls.isBroken(0) { orphaned() }
     }
 

@@ -59,7 +59,7 @@ enum PrimaryRun {
 
         var info = asked
         takeOver(&info, log)
-        let relay = try makeRelay(asked, facts, link, back, configuration, log)
+        let relay = try makeRelay(domain, asked, facts, link, back, configuration, log)
         let code = runStock(domain, &info, back, relay)
         return conclude(domain, relay, code: code, log)
     }
@@ -90,7 +90,7 @@ enum PrimaryRun {
     }
 
     private static func makeRelay(
-        _ asked: libxl_domain_remus_info, _ facts: Domain.Facts, _ link: Int32, _ back: Int32,
+        _ domain: Domain, _ asked: libxl_domain_remus_info, _ facts: Domain.Facts, _ link: Int32, _ back: Int32,
         _ configuration: Configuration, _ log: Log
     ) throws(Refusal) -> PrimaryRelay {
         let period = asked.interval > 0 ? Int(asked.interval) : 200
@@ -102,7 +102,7 @@ enum PrimaryRun {
                     stagingBytes: configuration.stagingBytes(guestKiB: facts.memoryKiB),
                     periodNanoseconds: .nanoseconds(milliseconds: period),
                     patienceNanoseconds: configuration.patienceNanoseconds),
-                log: log, trace: trace)
+                log: log, trace: trace, guestLeave: GuestWatch(domainID: domain.id).leave)
         } catch {
             throw Refusal("cannot start: \(error)")
         }
@@ -131,6 +131,7 @@ enum PrimaryRun {
         let state = domain.state
         let outcome = relay.finish { outcome in lastWords(state, outcome) }
         log.note(outcome.statistics.summary(at: .now))
+        if !outcome.wasFarewellSent { Transport.end() }
 
         if outcome.isReplicaActive, state != .gone {
             log.error("the replica runs on the backup: the copy here is destroyed, so that only one runs")
@@ -146,25 +147,25 @@ enum PrimaryRun {
     /// What the backup is told, if it still listens.
     private static func lastWords(_ state: Domain.State, _ outcome: PrimaryRelay.Outcome) -> Message {
         switch (state, outcome.end) {
-        case (.gone, _) where outcome.guestShutDownCode == nil:
+        case (.gone, _):
             .farewell(.primaryDestroyed, text: "the primary's copy has been destroyed")
-        case (.gone, _), (.shutDown, _):
+        case (.shutDown, _):
             .farewell(.guestShutDown, text: "the guest has shut down")
-        case (.alive, .stopRequested(let signal)), (.suspended, .stopRequested(let signal)):
+        case (_, .stopRequested(let signal)):
             .farewell(.protectionEnded, text: "protection was ended by \(signal); the guest goes on at the primary")
-        case (.alive, _), (.suspended, _):
+        case (_, _):
             .farewell(.primaryFailed, text: "checkpointing failed; the guest goes on at the primary")
         }
     }
 
     /// The line an admin needs: what happened, what becomes of the guest, what to do.
     private static func verdict(_ state: Domain.State, _ outcome: PrimaryRelay.Outcome) -> LogLine {
-        switch state {
-        case .gone where outcome.guestShutDownCode == nil:
-            return .warning("protection ended: the domain was destroyed here; the backup takes over")
-        case .gone, .shutDown:
+        switch (state, outcome.end) {
+        case (_, .guestLeft(.shutDown)), (.shutDown, _):
             return .note("protection ended: the guest has shut down; its replica is discarded")
-        case .alive, .suspended:
+        case (.gone, _):
+            return .warning("protection ended: the domain was destroyed here; the backup takes over")
+        case (.alive, _), (.suspended, _):
             break
         }
         let goesOn = "the guest goes on here, unprotected; start xl remus again to protect it"
@@ -174,7 +175,7 @@ enum PrimaryRun {
             else { "the backup may have activated its replica: look there with xl list before both are used" }
         return switch outcome.end {
         case .stopRequested(let signal): .note("protection ended by \(signal): \(goesOn); \(replica)")
-        case .saveEnded: .error("checkpointing failed (the lines above say why): \(goesOn); \(replica)")
+        case .saveEnded, .guestLeft: .error("checkpointing failed (the lines above say why): \(goesOn); \(replica)")
         case .linkBroken(let reason): .error("\(reason): \(goesOn); \(replica)")
         case .backupSilent(let milliseconds):
             .error("no byte from the backup for \(milliseconds) ms: \(goesOn); \(replica)")

@@ -29,6 +29,7 @@ public struct PrimarySession: Sendable {
         case epochSent
         case linkBroken(String)
         case stopRequested(signalName: String)
+        case guestLeft(GuestLeave)
         /// The stock save is over, for whatever reason.
         case saveEnded
     }
@@ -44,10 +45,18 @@ public struct PrimarySession: Sendable {
         case end(End)
     }
 
+    /// How a guest can be gone without any failure.
+    public enum GuestLeave: Equatable, Sendable {
+        /// Powered off, rebooted or crashed.
+        case shutDown
+        case destroyed
+    }
+
     /// Why a run ended, as far as the link can know.
     public enum End: Equatable, Sendable {
         case saveEnded
         case stopRequested(signalName: String)
+        case guestLeft(GuestLeave)
         case linkBroken(String)
         case backupSilent(milliseconds: Int)
         case backupLeft(FarewellReason, text: String)
@@ -113,6 +122,8 @@ public struct PrimarySession: Sendable {
             return end(.linkBroken(reason))
         case .stopRequested(let signalName):
             return end(.stopRequested(signalName: signalName))
+        case .guestLeft(let leave):
+            return guestLeft(leave)
         case .saveEnded:
             return end(.saveEnded)
         }
@@ -194,6 +205,16 @@ public struct PrimarySession: Sendable {
         guard isFirst else { return [.commit(epoch)] }
         let how = isFramed ? "each epoch is acknowledged by the backup" : "stock stream, epochs are not acknowledged"
         return [.commit(epoch), .log(.note("protected: \(how)"))]
+    }
+
+    /// The backup hears it at once: libxl may wait a minute for a guest that will never suspend.
+    private mutating func guestLeft(_ leave: GuestLeave) -> [Action] {
+        let farewell: Message =
+            switch leave {
+            case .shutDown: .farewell(.guestShutDown, text: "the guest has shut down")
+            case .destroyed: .farewell(.primaryDestroyed, text: "the primary's copy has been destroyed")
+            }
+        return (isFramed ? [.send(farewell)] : []) + end(.guestLeft(leave))
     }
 
     private mutating func end(_ end: End) -> [Action] {

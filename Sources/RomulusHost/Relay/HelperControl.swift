@@ -20,8 +20,6 @@ public enum HelperControl {
     public enum Report: Equatable, Sendable {
         /// An epoch's pages are copied and the guest runs again.
         case resumed(EpochTimes)
-        /// The guest has shut itself down, with Xen's SHUTDOWN_* code.
-        case guestShutDown(code: Int)
         case overruns(Int)
     }
 
@@ -44,8 +42,7 @@ public enum HelperControl {
                     16, Int64(times.epoch.rawValue), times.requested.nanoseconds, times.suspended.nanoseconds,
                     times.copied.nanoseconds, times.resumed.nanoseconds
                 ), on: socket)
-        case .guestShutDown(let code): send((17, Int64(code), 0, 0, 0, 0), on: socket)
-        case .overruns(let count): send((18, Int64(count), 0, 0, 0, 0), on: socket)
+        case .overruns(let count): send((17, Int64(count), 0, 0, 0, 0), on: socket)
         }
     }
 
@@ -79,8 +76,7 @@ public enum HelperControl {
                         suspended: MonotonicTime(nanoseconds: words.3),
                         copied: MonotonicTime(nanoseconds: words.4),
                         resumed: MonotonicTime(nanoseconds: words.5)))
-            case 17: .guestShutDown(code: Int(words.1))
-            case 18: .overruns(Int(words.1))
+            case 17: .overruns(Int(words.1))
             default: nil
             }
         }

@@ -17,6 +17,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         public var patienceNanoseconds: Int64
         /// How long the last words may take to leave, and the backup's answer to them to arrive.
         public var farewellNanoseconds: Int64 = 1_000_000_000
+        /// How often the guest is looked at.
+        public var guestCheckNanoseconds: Int64 = 100_000_000
 
         public init(stagingBytes: Int, periodNanoseconds: Int64, patienceNanoseconds: Int64) {
             self.stagingBytes = stagingBytes
@@ -30,7 +32,6 @@ public final class PrimaryRelay: @unchecked Sendable {
         public var end: PrimarySession.End
         public var acknowledgedEpoch: Epoch
         public var statistics: RunStatistics
-        public var guestShutDownCode: Int?
         /// The last words went out whole, so the backup knows what becomes of the guest here.
         public var wasFarewellSent: Bool
         /// The backup has said that the replica runs, or is about to: this copy must not.
@@ -52,6 +53,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private let log: Log
     private let configuration: Configuration
     private let trace: EpochTrace?
+    private let guestLeave: @Sendable () -> PrimarySession.GuestLeave?
+    private var nextGuestCheck: MonotonicTime
 
     private var session: PrimarySession
     private var ring: StagingRing
@@ -63,8 +66,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var isLinkUsable = true
     private var isBackOpen: Bool
     private var statistics: RunStatistics
-    private var guestShutDownCode: Int?
     private var backupFarewell: FarewellReason?
+    private var isFarewellQueued = false
     private var wasFarewellSent = false
     private var isHelperHere = true
     private var framesWanted = FramesWanted.no
@@ -83,8 +86,10 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// - Parameters:
     ///   - link: libxl's stream to the backup. Stays the caller's.
     ///   - back: the back channel, or -1.
+    ///   - guestLeave: whether the guest has gone; asked on the relay's thread.
     public init(
-        link: Int32, back: Int32, configuration: Configuration, log: Log, trace: EpochTrace?
+        link: Int32, back: Int32, configuration: Configuration, log: Log, trace: EpochTrace? = nil,
+        guestLeave: @escaping @Sendable () -> PrimarySession.GuestLeave? = { nil }
     ) throws(SystemError) {
         let stream = try Descriptor.pipe(bytes: configuration.stagingBytes)
         streamEnd = stream.one.release()
@@ -101,6 +106,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         self.configuration = configuration
         self.log = log
         self.trace = trace
+        self.guestLeave = guestLeave
+        nextGuestCheck = .now
         isBackOpen = back >= 0
         writer = LinkWriter(link: link)
         statistics = RunStatistics(startedAt: .now)
@@ -134,7 +141,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var outcome: Outcome {
         Outcome(
             end: end ?? .saveEnded, acknowledgedEpoch: session.acknowledgedEpoch, statistics: statistics,
-            guestShutDownCode: guestShutDownCode, wasFarewellSent: wasFarewellSent,
+            wasFarewellSent: wasFarewellSent,
             isReplicaActive: backupFarewell == .replicaActivated)
     }
 
@@ -165,7 +172,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         let backIndex = polls.add(isBackOpen ? back : -1, reading: true)
         let wantsLink = isLinkUsable && writer.hasWork(ring)
         let linkIndex = polls.add(wantsLink ? link : -1, writing: true)
-        polls.wait(until: session.deadline)
+        polls.wait(until: min(session.deadline ?? nextGuestCheck, nextGuestCheck))
 
         if polls.isReady(wakeIndex) { readSignals() }
         if polls.isReady(controlIndex) { readReports() }
@@ -174,7 +181,15 @@ public final class PrimaryRelay: @unchecked Sendable {
         if polls.isReady(linkIndex) { send() }
         // With nothing to write, the link is not standing still.
         if !wantsLink, !session.isFramed { perform(session.handle(.linkMoved, now: .now)) }
+        lookAtGuest()
         perform(session.timePassed(now: .now))
+    }
+
+    private func lookAtGuest() {
+        guard MonotonicTime.now >= nextGuestCheck else { return }
+        nextGuestCheck = .now + configuration.guestCheckNanoseconds
+        guard !session.hasEnded, let leave = guestLeave() else { return }
+        perform(session.handle(.guestLeft(leave), now: .now))
     }
 
     /// The helper's and libxl's bytes, at memory speed, until the pipe is empty or the ring is full.
@@ -190,7 +205,8 @@ public final class PrimaryRelay: @unchecked Sendable {
                 return
             }
         }
-        statistics.stagingWasFull()
+        // In the first copy it is the copying that waits, not the guest.
+        if epochsStaged > .none { statistics.stagingWasFull() }
     }
 
     /// Whoever still writes gets EPIPE, and with it the stock code's own way out.
@@ -304,7 +320,6 @@ public final class PrimaryRelay: @unchecked Sendable {
             case .message(.resumed(let times)):
                 statistics.epochResumed(times)
                 trace?.resumed(times)
-            case .message(.guestShutDown(let code)): guestShutDownCode = code
             case .message(.overruns(let count)): statistics.overrunCount = count
             case .nothing: return
             case .closed:
@@ -324,6 +339,7 @@ public final class PrimaryRelay: @unchecked Sendable {
                 framesWanted = .begin(version)
                 outgoing.isLookingForRecordBoundary = true
             case .send(let message):
+                if case .farewell = message { isFarewellQueued = true }
                 writer.queue(message)
             case .commit(let epoch):
                 statistics.committed(epoch)
@@ -346,7 +362,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         else { return }
         // What the helper said last may still be in its socket.
         readReports()
-        writer.queue(choose(outcome))
+        if !isFarewellQueued { writer.queue(choose(outcome)) }
         let deadline = MonotonicTime.now + configuration.farewellNanoseconds
         while isLinkUsable, writer.hasWork(ring), MonotonicTime.now < deadline {
             polls.reset()

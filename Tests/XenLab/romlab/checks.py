@@ -39,15 +39,15 @@ def wait_gone(host: Host, name: str, timeout: float = 20) -> None:
 
 def interrupt(host: Host, signal: str) -> None:
     """The signal to every process of `xl remus`'s group, as a terminal sends Ctrl-C."""
-    host.run(f"kill -{signal} -- -$(ps -o pgid= $(pgrep -o -f 'xl remus') | tr -d ' ')")
+    host.run(f"kill -{signal} -- -$(ps -o pgid= $(pgrep -o -f '^/usr/lib/xen.*/xl remus') | tr -d ' ')")
 
 
 def assert_preload_is_contained(host: Host, allowed: tuple[str, ...] = ("xl", "libxl-save-helper")) -> None:
     """Nobody but the allowed programs has the shared object mapped, or finds a word of it in its environment."""
     found = host.run(
-        "exec 2>/dev/null; for p in /proc/[0-9]*; do"
-        " if grep -q libromulus $p/maps || { tr '\\0' '\\n' <$p/environ; } | grep -q -e ROMULUS -e libromulus;"
-        " then e=$(readlink $p/exe) && echo ${e##*/}; fi; done").stdout.split()
+        "exec 2>/dev/null; { grep -l libromulus /proc/[0-9]*/maps; grep -l -e ROMULUS -e libromulus"
+        " /proc/[0-9]*/environ; } | cut -d/ -f3 | sort -u | while read -r p; do"
+        " e=$(readlink /proc/$p/exe) && echo ${e##*/}; done").stdout.split()
     leaks = sorted(set(found) - set(allowed))
     if leaks:
         raise LabError(f"on host {host.name} the preload reached {leaks}")

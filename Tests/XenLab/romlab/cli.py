@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 
-from . import runner
+from . import demo, measure, runner
 from .lab import Lab
 from .shell import LabError, say, warn
 
@@ -15,13 +16,15 @@ USAGE = """usage: lab COMMAND
   ssh a|b [COMMAND]  a shell on a host
   down               take everything down
   test [NAME…]       run the scenarios (--budget SECONDS bounds them all), then take everything down
+  demo               the story: protect a guest, pull the plug, see it go on; then take everything down
+  measure            stock and Romulus in one run, as ratios; then take everything down
   list               what the scenarios are
   images             make what the hosts boot from, and nothing else"""
 
 
 def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    commands = {"up": _up, "down": _down, "ssh": _ssh, "images": _images, "test": _test, "list": _list}
+    commands = {"up": _up, "down": _down, "ssh": _ssh, "images": _images, "test": _test, "demo": _demo, "measure": _measure, "list": _list}
     if not arguments or arguments[0] not in commands:
         warn(USAGE)
         return 2
@@ -88,6 +91,25 @@ def _test(arguments: list[str]) -> int:
     finally:
         if not keep:
             lab.down()
+
+
+def _demo(_: list[str]) -> int:
+    return _from_nothing(demo.run)
+
+
+def _measure(_: list[str]) -> int:
+    return _from_nothing(measure.run)
+
+
+def _from_nothing(story: Callable[[Lab], None]) -> int:
+    """Everything is taken down at the end, whatever the end is."""
+    lab = Lab()
+    try:
+        lab.down()
+        story(lab)
+        return 0
+    finally:
+        lab.down()
 
 
 def _list(_: list[str]) -> int:

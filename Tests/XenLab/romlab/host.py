@@ -46,6 +46,7 @@ class Host:
         self.power_cut()
         self.generation += 1
         disk = self.state / f"{self.name}.qcow2"
+        disk.unlink(missing_ok=True)  # a QEMU that is still dying may hold the old one's lock
         run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.images.root, disk)
         guests, control = self.network.add_taps(self.name)
         dom0 = (

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import subprocess
-import threading
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .follow import LineFollower
 from .guest import Guest, Prober, Reply
 from .host import Host
 from .shell import LabError, wait_for
@@ -36,27 +34,17 @@ class EpochLine:
     acknowledged: int
 
 
-class EpochFollower:
-    """Reads the primary's epoch log as it grows: after a power cut, what arrived before is all that is known."""
+class EpochFollower(LineFollower):
+    """The primary's epoch log as it grows."""
 
     def __init__(self, host: Host):
         host.run(f"rm -f {EPOCH_LOG}; touch {EPOCH_LOG}")
-        self.epochs: list[EpochLine] = []
-        self._process = subprocess.Popen(
-            host.ssh(f"tail -n +1 -f {EPOCH_LOG}"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            stdin=subprocess.DEVNULL, text=True, start_new_session=True)
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+        super().__init__(host, f"tail -n +1 -f {EPOCH_LOG}")
 
-    def _work(self) -> None:
-        for line in self._process.stdout:
-            if re.fullmatch(r"[\d,]+\n", line):
-                self.epochs.append(EpochLine(time.monotonic(), *map(int, line.split(","))))
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._thread.join()
+    @property
+    def epochs(self) -> list[EpochLine]:
+        return [EpochLine(moment, *map(int, line.split(","))) for moment, line in list(self.lines)
+                if re.fullmatch(r"\d+(,-?\d+)+", line)]
 
 
 class Protection:

@@ -7,7 +7,7 @@ def run(lab):
     guest = lab.guest_on(lab.pvh, lab.a)
     protection = lab.protect(guest)
     protection.wait_epochs(2)
-    lab.b.run("pkill -KILL -f 'xl migrate-receive'")
+    lab.b.run("pkill -KILL -f '^/usr/lib/xen.*/xl migrate-receive'")
     protection.wait_end(30)
     assert_goes_on(lab, guest, "a")
     # The dead receiver's replica is still there; the next run removes it by itself.

@@ -8,7 +8,7 @@ def run(lab):
     guest = lab.guest_on(lab.pvh, lab.a)
     protection = lab.protect(guest)
     protection.wait_epochs(2)
-    lab.a.run("pkill -KILL -f 'xl remus'")
+    lab.a.run("pkill -KILL -f '^/usr/lib/xen.*/xl remus'")
     wait_for("the backup to take over", lambda: lab.b.syslog("failover: "), 20)
     wait_for("the replica to run", lambda: lab.running_copies("guest") == ["b"], 20)
     assert_answers(guest)

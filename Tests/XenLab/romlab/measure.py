@@ -1,0 +1,135 @@
+"""`make measure`: stock Remus and Romulus in one run on the same two machines, as ratios.
+
+Absolute times mean nothing under emulation. Pauses are what the guest itself measured with its TSC.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import mean, median
+
+from .follow import LineFollower
+from .guest import Pauses, Prober
+from .lab import Lab
+from .protection import FAILOVER_LINE, watch_failover
+from .shell import say, wait_for
+from .table import table
+
+WINDOW_SECONDS = 25
+INTERVALS = (200, 50)
+LOADS = ("0", "max")
+
+
+@dataclass(frozen=True)
+class Sample:
+    mode: str
+    interval: int
+    load: str
+    pauses: Pauses
+    split: tuple[float, float, float, float] | None
+
+    @property
+    def rate(self) -> float:
+        return self.pauses.count / WINDOW_SECONDS
+
+
+def run(lab: Lab) -> None:
+    lab.scenario = "measure"
+    lab.up()
+    samples = [sample for mode in ("stock", "Romulus") for interval in INTERVALS
+               for sample in _samples(lab, mode, interval)]
+    _print_pauses(samples)
+    _print_split(samples)
+    _print_failover(lab)
+
+
+def _samples(lab: Lab, mode: str, interval: int) -> list[Sample]:
+    for host in lab.hosts:
+        host.run("romulus-deactivate" if mode == "stock" else "romulus-activate")
+    guest = lab.guest_on(lab.pvh, lab.a)
+    if mode == "stock":
+        for host in lab.hosts:
+            host.run("romulus-deactivate")
+    say(f"{mode}, -i {interval}: first copy")
+    guest.ask("reset")
+    protection = lab.start_protection(guest, "-F", "-n", "-d", "-i", str(interval))
+    protection.wait_text("Checkpointed save", 180)
+    found = []
+    for load in LOADS:
+        guest.ask(f"dirty {load}")
+        time.sleep(4)
+        seen = len(protection.follower.epochs)
+        guest.ask("reset", 30)
+        time.sleep(WINDOW_SECONDS)
+        pauses = guest.pauses()
+        epochs = protection.follower.epochs[seen:]
+        split = tuple(mean(getattr(line, part) for line in epochs) / 1000
+                      for part in ("suspend", "copy", "resume", "pages")) if epochs else None
+        say(f"{mode}, -i {interval}, dirty {load}: {pauses.count} checkpoints in {WINDOW_SECONDS} s,"
+            f" mean pause {pauses.mean / 1000:.0f} ms")
+        found.append(Sample(mode, interval, load, pauses, split))
+        guest.ask("dirty 0", 30)
+    lab.end_sessions()
+    lab.reset()
+    return found
+
+
+def _find(samples: list[Sample], mode: str, interval: int, load: str) -> Sample:
+    return next(one for one in samples if (one.mode, one.interval, one.load) == (mode, interval, load))
+
+
+def _print_pauses(samples: list[Sample]) -> None:
+    rows = []
+    for interval in INTERVALS:
+        for load in LOADS:
+            stock, ours = (_find(samples, mode, interval, load) for mode in ("stock", "Romulus"))
+            rows.append((
+                f"-i {interval}, dirty {load}", f"{stock.pauses.mean / 1000:.0f}", f"{ours.pauses.mean / 1000:.0f}",
+                f"{ours.pauses.mean / stock.pauses.mean:.2f}", f"{stock.rate:.2f}", f"{ours.rate:.2f}",
+                f"{ours.rate / stock.rate:.2f}"))
+    print("\nPause per checkpoint (ms, mean, by the guest's TSC) and checkpoints per second\n\n" + table(rows, (
+        "run", "stock", "Romulus", "ratio", "stock/s", "Romulus/s", "ratio")) + "\n", flush=True)
+
+
+def _print_split(samples: list[Sample]) -> None:
+    rows = []
+    for sample in samples:
+        if sample.split:
+            suspend, copy, resume, pages = sample.split
+            rows.append((f"-i {sample.interval}, dirty {sample.load}", f"{suspend:.0f}", f"{copy:.0f}", f"{resume:.0f}",
+                         f"{pages * 1000:.0f}"))
+    print("Where a pause goes with Romulus (ms, mean)\n\n" + table(rows, (
+        "run", "request to suspended", "suspended to copied", "copied to resumed", "pages")) + "\n", flush=True)
+
+
+def _print_failover(lab: Lab, repeats: int = 3) -> None:
+    found: list[list[float]] = []
+    for _ in range(repeats):
+        found.append(_failover_steps(lab))
+    names = ("detected", "libxl's end closed", "restored", "renamed and unpaused", "first reply")
+    rows = [(name, *(f"{steps[index]:.0f}" for steps in found), f"{median(steps[index] for steps in found):.0f}")
+            for index, name in enumerate(names)]
+    print("Where a failover goes (ms after the power cut)\n\n" + table(rows, (
+        "until", *(f"run {number + 1}" for number in range(repeats)), "median")) + "\n", flush=True)
+
+
+def _failover_steps(lab: Lab) -> list[float]:
+    for host in lab.hosts:
+        if host.is_on():
+            host.run("romulus-activate")
+    guest = lab.guest_on(lab.pvh, lab.a)
+    protection = lab.protect(guest)
+    incoming = lab.b.domains()["guest--incoming"].id
+    with Prober(guest) as prober, LineFollower(lab.b, f"xenstore-watch /local/domain/{incoming}/name") as names, \
+            LineFollower(lab.b, "tail -n 0 -f /var/log/messages") as messages:
+        protection.wait_epochs(5)
+        moment = lab.a.power_cut()
+        failover = watch_failover(protection, prober, moment)
+        restored = wait_for("the failover line", lambda: messages.first("failover: ", moment), 10)
+        renamed = wait_for("the new name", lambda: names.first("name", moment), 10)
+        line = next(text for _, text in messages.lines if "failover: " in text)
+    assert FAILOVER_LINE.search(line)
+    restored_at = (restored - moment) * 1000
+    closed_at = restored_at - failover.restored_ms
+    return [closed_at - failover.closed_ms, closed_at, restored_at, (renamed - moment) * 1000, failover.downtime * 1000]
