@@ -30,13 +30,13 @@ enum PrimaryRun {
         }
     }
 
-    /// xl resumes the guest after every run that has not destroyed it. One that runs already needs no resuming, and
-    /// libxl would only report an error.
+    /// xl resumes the guest after every run that has not destroyed it. One that runs already, or has shut down, needs no
+    /// resuming, and libxl would only report an error.
     static func resume(
         _ context: OpaquePointer?, _ domainID: UInt32, _ suspendCancel: Int32,
         _ how: UnsafePointer<libxl_asyncop_how>?
     ) -> Int32 {
-        if endedDomain == domainID, Domain(context: context, id: domainID).state == .alive { return 0 }
+        if endedDomain == domainID, Domain(context: context, id: domainID).state != .suspended { return 0 }
         return Stock.resume(context, domainID, suspendCancel, how)
     }
 

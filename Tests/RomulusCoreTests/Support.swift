@@ -96,3 +96,25 @@ extension MonotonicTime {
         MonotonicTime(nanoseconds: .nanoseconds(milliseconds: count))
     }
 }
+
+/// A value behind a reference: `#expect` takes no mutating call on a value.
+@dynamicMemberLookup final class Held<Value> {
+    var value: Value
+    init(_ value: Value) { self.value = value }
+
+    subscript<Member>(dynamicMember path: KeyPath<Value, Member>) -> Member { value[keyPath: path] }
+}
+
+extension Held<PrimarySession> {
+    func handle(_ event: PrimarySession.Event, now: MonotonicTime) -> [PrimarySession.Action] {
+        value.handle(event, now: now)
+    }
+    func timePassed(now: MonotonicTime) -> [PrimarySession.Action] { value.timePassed(now: now) }
+}
+
+extension Held<BackupSession> {
+    func handle(_ event: BackupSession.Event, now: MonotonicTime) -> [BackupSession.Action] {
+        value.handle(event, now: now)
+    }
+    func timePassed(now: MonotonicTime) -> [BackupSession.Action] { value.timePassed(now: now) }
+}

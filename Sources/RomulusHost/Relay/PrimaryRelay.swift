@@ -67,6 +67,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var isBackOpen: Bool
     private var statistics: RunStatistics
     private var backupFarewell: FarewellReason?
+    private var overrunLimiter = MessageLimiter(intervalNanoseconds: 60_000_000_000)
     private var isFarewellQueued = false
     private var wasFarewellSent = false
     private var isHelperHere = true
@@ -320,7 +321,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             case .message(.resumed(let times)):
                 statistics.epochResumed(times)
                 trace?.resumed(times)
-            case .message(.overruns(let count)): statistics.overrunCount = count
+            case .message(.overruns(let count)): overran(count)
             case .nothing: return
             case .closed:
                 isHelperHere = false
@@ -328,6 +329,13 @@ public final class PrimaryRelay: @unchecked Sendable {
                 return
             }
         }
+    }
+
+    private func overran(_ count: Int) {
+        statistics.overrunCount = count
+        guard overrunLimiter.passes(at: .now) else { return }
+        let period = configuration.periodNanoseconds.inMilliseconds
+        log.note("an epoch took longer than the period of \(period) ms, so the next began at once (\(count) so far)")
     }
 
     // MARK: The session's actions

@@ -1,0 +1,158 @@
+import Testing
+
+@testable import RomulusCore
+
+@Suite struct BackupSessionTests {
+    private func session() -> Held<BackupSession> {
+        Held(BackupSession(
+            configuration: .init(
+                detectTimeoutMilliseconds: 1000, patienceNanoseconds: .nanoseconds(milliseconds: 10_000)),
+            now: .milliseconds(0)))
+    }
+
+    private func framedSession() -> Held<BackupSession> {
+        let session = session()
+        _ = session.handle(.announced(Announcement()), now: .milliseconds(1))
+        _ = session.handle(.framesBegun(.first), now: .milliseconds(2))
+        return session
+    }
+
+    private func epoch(_ number: UInt64, _ session: Held<BackupSession>, at time: Int) -> [BackupSession.Action] {
+        _ = session.handle(.epochReceived(streamBytes: 100), now: .milliseconds(time))
+        return session.handle(
+            .received(.epochEnd(Epoch(rawValue: number), streamBytes: 100)), now: .milliseconds(time))
+    }
+
+    @Test func anAnnouncementIsAnsweredWithThisHostsTimeout() {
+        let session = session()
+        #expect(
+            session.handle(.announced(Announcement(features: Features(rawValue: 6))), now: .milliseconds(1))
+                == [.send(.answer(version: .first, features: [], detectTimeoutMilliseconds: 1000))])
+    }
+
+    @Test func aPrimaryThatIsTooNewIsTreatedAsStockWithAWarning() {
+        let session = session()
+        let newer = Announcement(oldestVersion: .init(rawValue: 2), newestVersion: .init(rawValue: 3))
+        guard case .log(.warning)? = session.handle(.announced(newer), now: .milliseconds(1)).first else {
+            Issue.record("no warning")
+            return
+        }
+        #expect(session.handle(.epochReceived(streamBytes: 1), now: .milliseconds(2)).count == 1)
+        #expect(session.lastEpoch == Epoch(rawValue: 1))
+    }
+
+    @Test func anEpochIsAcknowledgedOnlyWhenItsEndConfirmsIt() {
+        let session = framedSession()
+        #expect(session.handle(.epochReceived(streamBytes: 100), now: .milliseconds(3)) == [])
+        #expect(session.lastEpoch == .none)
+        let actions = session.handle(
+            .received(.epochEnd(Epoch(rawValue: 1), streamBytes: 100)), now: .milliseconds(4))
+        #expect(actions.first == .send(.acknowledgement(Epoch(rawValue: 1))))
+        #expect(session.lastEpoch == Epoch(rawValue: 1))
+    }
+
+    @Test(arguments: [(UInt64(2), UInt64(100)), (1, 99), (0, 100)])
+    func anEndThatDoesNotFitIsAFailedLink(number: UInt64, bytes: UInt64) {
+        let session = framedSession()
+        _ = session.handle(.epochReceived(streamBytes: 100), now: .milliseconds(3))
+        let actions = session.handle(
+            .received(.epochEnd(Epoch(rawValue: number), streamBytes: bytes)), now: .milliseconds(4))
+        guard case .end(.discard)? = actions.last else {
+            Issue.record("accepted")
+            return
+        }
+        #expect(session.lastEpoch == .none)
+    }
+
+    @Test func beforeTheFirstCompleteCheckpointEveryFailureDiscards() {
+        for event in [BackupSession.Event.linkEnded, .linkBroken("x"), .restorerFailed] {
+            let session = framedSession()
+            guard case .end(.discard)? = session.handle(event, now: .milliseconds(5)).last else {
+                Issue.record("\(event)")
+                continue
+            }
+        }
+    }
+
+    @Test func afterItAFailedLinkIsAFailoverThatThePrimaryHearsOf() {
+        let session = framedSession()
+        _ = epoch(1, session, at: 3)
+        let actions = session.handle(.linkEnded, now: .milliseconds(5))
+        #expect(actions.count == 2)
+        guard case .send(.farewell(.replicaActivated, _))? = actions.first, case .end(.failOver)? = actions.last else {
+            Issue.record("\(actions)")
+            return
+        }
+    }
+
+    @Test func silenceIsSuspectAtTheDeadlineAndNotBefore() {
+        let session = framedSession()
+        _ = epoch(1, session, at: 100)
+        _ = session.handle(.heard, now: .milliseconds(100))
+        _ = session.timePassed(now: .milliseconds(1099))
+        #expect(!session.hasEnded)
+        guard case .end(.failOver(let cause))? = session.timePassed(now: .milliseconds(1100)).last else {
+            Issue.record("not suspected")
+            return
+        }
+        #expect(cause == "no byte from the primary for 1000 ms")
+    }
+
+    @Test func aStockPrimaryHasLongerPatience() {
+        let session = session()
+        _ = session.handle(.epochReceived(streamBytes: 1), now: .milliseconds(100))
+        _ = session.handle(.heard, now: .milliseconds(100))
+        _ = session.timePassed(now: .milliseconds(10_099))
+        #expect(!session.hasEnded)
+        guard case .end(.failOver)? = session.timePassed(now: .milliseconds(10_100)).last else {
+            Issue.record("not suspected")
+            return
+        }
+    }
+
+    @Test func whileNothingIsReadSilenceProvesNothing() {
+        let session = framedSession()
+        _ = epoch(1, session, at: 100)
+        session.value.setListening(false, now: .milliseconds(200))
+        _ = session.timePassed(now: .milliseconds(9000))
+        #expect(!session.hasEnded)
+        session.value.setListening(true, now: .milliseconds(9000))
+        _ = session.timePassed(now: .milliseconds(9999))
+        #expect(!session.hasEnded)
+        _ = session.timePassed(now: .milliseconds(10_000))
+        #expect(session.hasEnded)
+    }
+
+    @Test(arguments: [FarewellReason.protectionEnded, .guestShutDown, .primaryFailed])
+    func aFarewellDiscardsTheReplica(reason: FarewellReason) {
+        let session = framedSession()
+        _ = epoch(1, session, at: 3)
+        let actions = session.handle(.received(.farewell(reason, text: "bye")), now: .milliseconds(4))
+        guard case .send(.farewell(.replicaDiscarded, _))? = actions.first, case .end(.discard)? = actions.last else {
+            Issue.record("\(actions)")
+            return
+        }
+    }
+
+    @Test func aDestroyedPrimaryHandsTheGuestOver() {
+        let session = framedSession()
+        _ = epoch(1, session, at: 3)
+        let actions = session.handle(.received(.farewell(.primaryDestroyed, text: "gone")), now: .milliseconds(4))
+        #expect(actions == [.end(.failOver(cause: "gone"))])
+    }
+
+    @Test func aHeartbeatIsSentWhenNothingElseWas() {
+        let session = framedSession()
+        _ = session.handle(.messageSent, now: .milliseconds(50))
+        #expect(session.timePassed(now: .milliseconds(174)) == [])
+        #expect(session.timePassed(now: .milliseconds(175)) == [.send(.heartbeat(.none))])
+    }
+
+    @Test func nothingHappensAfterTheEnd() {
+        let session = framedSession()
+        _ = session.handle(.linkEnded, now: .milliseconds(3))
+        #expect(session.handle(.announced(Announcement()), now: .milliseconds(4)) == [])
+        #expect(session.timePassed(now: .milliseconds(90_000)) == [])
+        #expect(session.deadline == nil)
+    }
+}

@@ -1,0 +1,99 @@
+import Glibc
+import Testing
+
+@testable import RomulusHost
+
+@Suite struct ConfigurationTests {
+    private static let path = "/etc/xen/romulus.conf"
+
+    private func load(_ text: String) throws(ConfigurationError) -> Configuration {
+        try Configuration(file: ConfigurationFile(text: Array(text.utf8), path: Self.path))
+    }
+
+    @Test func aMissingFileSetsNothing() throws {
+        #expect(try Configuration(path: "/nonexistent/romulus.conf") == Configuration())
+    }
+
+    @Test func everyKeyIsRead() throws {
+        let configuration = try load(
+            """
+            # a comment with detect_timeout_ms = 7
+            detect_timeout_ms = 250; staging_mib=64
+            stock_detect_timeout_ms = "3000"
+            epoch_limit_mib = 512
+            epoch_log = "/tmp/epochs.csv"
+            """)
+        #expect(configuration.detectTimeoutMilliseconds == 250)
+        #expect(configuration.stockDetectTimeoutMilliseconds == 3000)
+        #expect(configuration.stagingMiB == 64)
+        #expect(configuration.epochLimitMiB == 512)
+        #expect(configuration.epochLogPath == "/tmp/epochs.csv")
+    }
+
+    @Test func anUnknownKeyIsNamedWithFileAndLine() {
+        #expect(throws: ConfigurationError.unknownKey(path: Self.path, line: 3, key: "detect_timeout")) {
+            try load("# one\nstaging_mib = 8\ndetect_timeout = 1000\n")
+        }
+        #expect(throws: ConfigurationError.unknownKey(path: Self.path, line: 1, key: "x")) { try load("x = [ \"a=b\" ]") }
+    }
+
+    @Test func aWrongTypeOrValueIsNamedWithFileLineAndKey() {
+        #expect(throws: ConfigurationError.notANumber(path: Self.path, line: 2, key: "staging_mib")) {
+            try load("\nstaging_mib = \"much\"\n")
+        }
+        #expect(throws: ConfigurationError.notANumber(path: Self.path, line: 1, key: "staging_mib")) {
+            try load("staging_mib = [ \"1\" ]\n")
+        }
+        #expect(throws: ConfigurationError.notAString(path: Self.path, line: 1, key: "epoch_log")) {
+            try load("epoch_log = [ \"1\" ]\n")
+        }
+        #expect(
+            throws: ConfigurationError.outOfRange(
+                path: Self.path, line: 1, key: "detect_timeout_ms", value: 99, allowed: 100...3_600_000)
+        ) { try load("detect_timeout_ms = 99") }
+        let message = ConfigurationError.outOfRange(
+            path: Self.path, line: 1, key: "detect_timeout_ms", value: 99, allowed: 100...3_600_000)
+        #expect(
+            message.description == "/etc/xen/romulus.conf:1: `detect_timeout_ms' is 99, but must be between 100 and 3600000")
+    }
+
+    @Test func aSyntaxErrorNamesFileAndLine() {
+        #expect {
+            try load("staging_mib = 8\nstaging_mib == 9\n")
+        } throws: { error in
+            guard case .syntax(let message)? = error as? ConfigurationError else { return false }
+            return message.contains("/etc/xen/romulus.conf:2")
+        }
+    }
+
+    @Test func keysInStringsCommentsAndListsAreNone() {
+        let text = "a = \"b = 'c' # d = 1\" # e = 2\nf = [ \"g = 3\",\n \"h\" ]\ni='j=4';k=5"
+        #expect(ConfigurationKeys.lines(in: Array(text.utf8)) == ["a": 1, "f": 2, "i": 4, "k": 4])
+    }
+
+    @Test func aDirectoryIsUnreadable() {
+        #expect(throws: ConfigurationError.self) { try Configuration(path: "/tmp") }
+    }
+
+    @Test func theShippedFileLoadsAndDocumentsEveryKey() throws {
+        let shipped = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        let path = "/\(shipped)/Sources/Launcher/romulus.conf"
+        #expect(try Configuration(path: path) == Configuration())
+        let file = try #require(fopen(path, "r"))
+        defer { fclose(file) }
+        var text = [CChar](repeating: 0, count: 1 << 16)
+        fread(&text, 1, text.count - 1, file)
+        let lines = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self).split(separator: "\n")
+        for key in Configuration.Key.allCases {
+            let setting = try #require(lines.first { $0.hasPrefix("#\(key.rawValue) = ") }, "\(key) is not documented")
+            _ = try load(String(setting.dropFirst()))
+        }
+    }
+
+    @Test func defaultsFollowTheGuest() {
+        let configuration = Configuration()
+        #expect(configuration.stagingBytes(guestKiB: 1 << 20) == 256 << 20)
+        #expect(configuration.stagingBytes(guestKiB: 4096) == 16 << 20)
+        #expect(configuration.epochLimitBytes(guestKiB: 1 << 20) == (1024 + 64) << 20)
+    }
+}
