@@ -131,7 +131,7 @@ enum PrimaryRun {
         let state = domain.state
         let outcome = relay.finish { outcome in lastWords(state, outcome) }
         log.note(outcome.statistics.summary(at: .now))
-        if !outcome.wasFarewellSent { Transport.end() }
+        if !outcome.wasFarewellHeard { Transport.end() }
 
         if outcome.isReplicaActive, state != .gone {
             log.error("the replica runs on the backup: the copy here is destroyed, so that only one runs")
@@ -170,7 +170,7 @@ enum PrimaryRun {
         }
         let goesOn = "the guest goes on here, unprotected; start xl remus again to protect it"
         let replica =
-            if outcome.wasFarewellSent { "its replica is discarded" }
+            if outcome.wasFarewellHeard { "its replica is discarded" }
             else if outcome.acknowledgedEpoch == .none { "there was no complete replica" }
             else { "the backup may have activated its replica: look there with xl list before both are used" }
         return switch outcome.end {

@@ -48,7 +48,11 @@ enum StockStreams {
             return 1
         }
         callbacks.checkpoint = {
-            try LibxlStream.write(.checkpointEnd, to: stream.descriptor)
+            do {
+                try LibxlStream.write(.checkpointEnd, to: stream.descriptor)
+            } catch let failure as SystemFailure where failure.errorNumber == EPIPE {
+                return 0  // as libxl when its stream has been closed
+            }
             return try afterEpoch(epoch.advance()) ? 1 : 0
         }
         return try saver(of: domain, to: stream, flags: live, type: .remus, adjust: adjust).start(callbacks)

@@ -143,3 +143,14 @@ final class EpochCopies: Sendable {
 
     subscript(_ epoch: Int) -> SimulatedDomain? { copies.withLock { $0[epoch] } }
 }
+
+/// A value that several threads change.
+final class Shared<Value: Sendable>: Sendable {
+    private let storage: Mutex<Value>
+
+    init(_ value: Value) { storage = Mutex(value) }
+
+    var value: Value { storage.withLock { $0 } }
+    func set(_ value: Value) { storage.withLock { $0 = value } }
+    func change(_ body: (inout Value) -> Void) { storage.withLock { body(&$0) } }
+}

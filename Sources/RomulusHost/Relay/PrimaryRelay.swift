@@ -32,8 +32,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         public var end: PrimarySession.End
         public var acknowledgedEpoch: Epoch
         public var statistics: RunStatistics
-        /// The last words went out whole, so the backup knows what becomes of the guest here.
-        public var wasFarewellSent: Bool
+        /// The backup has answered the farewell with its own: it knows what becomes of the guest here.
+        public var wasFarewellHeard: Bool
         /// The backup has said that the replica runs, or is about to: this copy must not.
         public var isReplicaActive: Bool
     }
@@ -69,7 +69,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var backupFarewell: FarewellReason?
     private var overrunLimiter = MessageLimiter(intervalNanoseconds: 60_000_000_000)
     private var isFarewellQueued = false
-    private var wasFarewellSent = false
+    private var wasFarewellHeard = false
     private var isHelperHere = true
     private var framesWanted = FramesWanted.no
     private var epochsStaged = Epoch.none
@@ -142,7 +142,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var outcome: Outcome {
         Outcome(
             end: end ?? .saveEnded, acknowledgedEpoch: session.acknowledgedEpoch, statistics: statistics,
-            wasFarewellSent: wasFarewellSent,
+            wasFarewellHeard: wasFarewellHeard,
             isReplicaActive: backupFarewell == .replicaActivated)
     }
 
@@ -378,12 +378,12 @@ public final class PrimaryRelay: @unchecked Sendable {
             polls.wait(until: deadline)
             send()
         }
-        wasFarewellSent = isLinkUsable && !writer.hasWork(ring)
-        while wasFarewellSent, isBackOpen, backupFarewell == nil, MonotonicTime.now < deadline {
+        while isLinkUsable, isBackOpen, backupFarewell == nil, MonotonicTime.now < deadline {
             polls.reset()
             polls.add(back, reading: true)
             polls.wait(until: deadline)
             listen()
         }
+        wasFarewellHeard = backupFarewell != nil
     }
 }
