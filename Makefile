@@ -5,6 +5,10 @@ LIBDIR   ?= $(PREFIX)/lib/romulus
 SBINDIR  ?= $(PREFIX)/sbin
 CONFDIR  ?= /etc/xen
 DESTDIR  ?=
+HOST     ?= a
+TESTS    ?=
+# Seconds for all scenarios together.
+LAB_BUDGET ?= 2400
 
 BUILD    := build
 SHIPPED  := .build/shipped/release/libromulus.so
@@ -18,7 +22,8 @@ INSTALL_PACKAGES = missing=$$(dpkg-query -W -f '$${Status} $${Package}\n' $(1) 2
 	if [ -n "$$missing" ]; then echo "installing: $$missing"; \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
 
-.PHONY: all help packages install check unit lab-test demo lab-up lab-down lab-ssh measure fmt fmt-check clean
+.PHONY: all help packages install check unit lab-test demo lab-up lab-down \
+	lab-ssh measure fmt fmt-check clean
 
 all: $(BUILD)/libromulus.so.0  ## build the shared object
 
@@ -44,6 +49,37 @@ install: $(BUILD)/libromulus.so.0  ## install under $(DESTDIR)$(PREFIX); romulus
 	    chmod 755 $(DESTDIR)$(SBINDIR)/$$program || exit 1; done
 	[ -e $(DESTDIR)$(CONFDIR)/romulus.conf ] || \
 	    install -m 644 Sources/Launcher/romulus.conf $(DESTDIR)$(CONFDIR)/romulus.conf
+
+check: packages unit lab-test  ## install what is needed and run every test
+
+unit: fmt-check all  ## the tests that need no hypervisor
+	Tests/artifact $(BUILD)/libromulus.so.0
+	swift build --build-tests
+	swift test
+
+lab-test:  ## the scenarios on two Xen hosts; TESTS="10 41" chooses
+	$(LAB) test --budget $(LAB_BUDGET) $(TESTS)
+
+demo: packages all  ## protect a guest on two emulated Xen hosts, pull the plug, see it go on
+	$(LAB) demo
+
+lab-up: packages all  ## boot two Xen hosts with Romulus and leave them running
+	$(LAB) up
+
+lab-ssh:  ## a shell on a host of the lab: make lab-ssh HOST=a
+	@$(LAB) ssh $(HOST)
+
+lab-down:  ## end the lab
+	$(LAB) down
+
+measure: packages all  ## stock Remus and Romulus in one run in the lab, as ratios
+	$(LAB) measure
+
+fmt:  ## lay the Swift code out
+	swift format --in-place --recursive Sources Tests Package.swift
+
+fmt-check:
+	swift format lint --strict --recursive Sources Tests Package.swift
 
 clean:  ## remove what was built
 	rm -rf $(BUILD) .build

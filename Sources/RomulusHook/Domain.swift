@@ -44,8 +44,9 @@ struct Domain {
             return Facts(state: .gone, isParavirtual: false, memoryKiB: 0)
         }
         let state: State =
-            if info.dying { .gone } else if !info.shutdown { .alive }
-            else { info.shutdown_reason == LIBXL_SHUTDOWN_REASON_SUSPEND ? .suspended : .shutDown }
+            if info.dying { .gone } else if !info.shutdown { .alive } else {
+                info.shutdown_reason == LIBXL_SHUTDOWN_REASON_SUSPEND ? .suspended : .shutDown
+            }
         return Facts(
             state: state, isParavirtual: info.domain_type == LIBXL_DOMAIN_TYPE_PV,
             memoryKiB: max(info.max_memkb, info.current_memkb))

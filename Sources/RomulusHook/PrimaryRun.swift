@@ -95,7 +95,8 @@ enum PrimaryRun {
     ) throws(Refusal) -> PrimaryRelay {
         let period = asked.interval > 0 ? Int(asked.interval) : 200
         do throws(SystemError) {
-            let trace: EpochTrace? = if let path = configuration.epochLogPath { try EpochTrace(path: path) } else { nil }
+            let trace: EpochTrace? =
+                if let path = configuration.epochLogPath { try EpochTrace(path: path) } else { nil }
             return try PrimaryRelay(
                 link: link, back: back,
                 configuration: .init(
@@ -170,9 +171,9 @@ enum PrimaryRun {
         }
         let goesOn = "the guest goes on here, unprotected; start xl remus again to protect it"
         let replica =
-            if outcome.wasFarewellHeard { "its replica is discarded" }
-            else if outcome.acknowledgedEpoch == .none { "there was no complete replica" }
-            else { "the backup may have activated its replica: look there with xl list before both are used" }
+            if outcome.wasFarewellHeard { "its replica is discarded" } else if outcome.acknowledgedEpoch == .none {
+                "there was no complete replica"
+            } else { "the backup may have activated its replica: look there with xl list before both are used" }
         return switch outcome.end {
         case .stopRequested(let signal): .note("protection ended by \(signal): \(goesOn); \(replica)")
         case .saveEnded, .guestLeft: .error("checkpointing failed (the lines above say why): \(goesOn); \(replica)")

@@ -23,7 +23,8 @@ import Testing
         try FileManager.default.createSymbolicLink(
             atPath: folder("romulus/stock/xl"), withDestinationPath: folder("bin/xl"))
         // The loader is given a library that does nothing.
-        let nothing = try run("/usr/bin/gcc", ["-shared", "-o", folder("romulus/libromulus.so.0"), "-x", "c", "/dev/null"])
+        let nothing = try run(
+            "/usr/bin/gcc", ["-shared", "-o", folder("romulus/libromulus.so.0"), "-x", "c", "/dev/null"])
         try #require(nothing.status == 0, "\(nothing.output)")
     }
 

@@ -4,10 +4,11 @@ import Testing
 
 @Suite struct BackupSessionTests {
     private func session() -> Held<BackupSession> {
-        Held(BackupSession(
-            configuration: .init(
-                detectTimeoutMilliseconds: 1000, patienceNanoseconds: .nanoseconds(milliseconds: 10_000)),
-            now: .milliseconds(0)))
+        Held(
+            BackupSession(
+                configuration: .init(
+                    detectTimeoutMilliseconds: 1000, patienceNanoseconds: .nanoseconds(milliseconds: 10_000)),
+                now: .milliseconds(0)))
     }
 
     private func framedSession() -> Held<BackupSession> {

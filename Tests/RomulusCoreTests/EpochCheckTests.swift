@@ -11,7 +11,9 @@ import Testing
         #expect(try pages(Sample.epoch(pages: 0)) == 0)
         #expect(try pages(Sample.epoch(pages: 5)) == 5)
         #expect(try pages(Sample.epoch(pages: 2, isHVM: true)) == 2)
-        let tables: [UInt64] = [0x1000_0000_0000_0005, 0x9000_0000_0000_0006, 0xF000_0000_0000_0007, 0xD << 60, 0xE << 60]
+        let tables: [UInt64] = [
+            0x1000_0000_0000_0005, 0x9000_0000_0000_0006, 0xF000_0000_0000_0007, 0xD << 60, 0xE << 60,
+        ]
         #expect(try pages(Sample.pageData(tables) + Sample.epoch(pages: 1)) == 6)
     }
 

@@ -31,7 +31,8 @@ import Testing
         #expect(Array(frame[0..<12]) == [3, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0])
         #expect(Array(frame[16...]) == [2, 1, 0, 0, 0, 0, 0, 0])
         let sum = (Array(frame[0..<12]) + Array(frame[16...])).withUnsafeBytes { ~CRC32C.software(~0, $0) }
-        #expect(frame[12..<16].enumerated().allSatisfy { $0.element == UInt8(truncatingIfNeeded: sum >> ($0.offset * 8)) })
+        #expect(
+            frame[12..<16].enumerated().allSatisfy { $0.element == UInt8(truncatingIfNeeded: sum >> ($0.offset * 8)) })
     }
 
     @Test func everyMessageComesBack() throws {
@@ -50,7 +51,8 @@ import Testing
         var random = Seeded(3)
         let bytes = random.bytes(5000)
         let header = bytes.withUnsafeBytes {
-            encoder.dataHeader(UnsafeRawBufferPointer(rebasing: $0[..<1234]), UnsafeRawBufferPointer(rebasing: $0[1234...]))
+            encoder.dataHeader(
+                UnsafeRawBufferPointer(rebasing: $0[..<1234]), UnsafeRawBufferPointer(rebasing: $0[1234...]))
         }
         try (header + bytes).withUnsafeBytes { raw in
             var decoder = FrameDecoder()

@@ -28,7 +28,8 @@ import Testing
         let storage = UnsafeMutableRawBufferPointer.allocate(byteCount: 6000 + 64, alignment: 8)
         defer { storage.deallocate() }
         storage.initializeMemory(as: UInt8.self, repeating: 0xA5)
-        let valid = Sample.head + Announcement().encoded() + FramesBegin.encoded(version: .first)
+        let valid =
+            Sample.head + Announcement().encoded() + FramesBegin.encoded(version: .first)
             + Sample.epoch(pages: 1, isHVM: true) + Sample.epoch(pages: 0)
         var refused = 0
         for seed in UInt64(0)..<4000 {

@@ -6,10 +6,11 @@ import Testing
     private static let answer = Message.answer(version: .first, features: [], detectTimeoutMilliseconds: 1000)
 
     private func session(hasBackChannel: Bool = true) -> Held<PrimarySession> {
-        Held(PrimarySession(
-            configuration: .init(
-                patienceNanoseconds: .nanoseconds(milliseconds: 10_000), hasBackChannel: hasBackChannel),
-            now: .milliseconds(0)))
+        Held(
+            PrimarySession(
+                configuration: .init(
+                    patienceNanoseconds: .nanoseconds(milliseconds: 10_000), hasBackChannel: hasBackChannel),
+                now: .milliseconds(0)))
     }
 
     /// A session whose first epoch has been acknowledged at `at`.
@@ -111,7 +112,10 @@ import Testing
     @Test func theBackupHearsAtOnceThatTheGuestHasLeft() {
         let session = protectedSession()
         let shutDown = session.handle(.guestLeft(.shutDown), now: .milliseconds(200))
-        #expect(shutDown == [.send(.farewell(.guestShutDown, text: "the guest has shut down")), .end(.guestLeft(.shutDown))])
+        #expect(
+            shutDown == [
+                .send(.farewell(.guestShutDown, text: "the guest has shut down")), .end(.guestLeft(.shutDown)),
+            ])
         let stock = self.session(hasBackChannel: false)
         #expect(stock.handle(.guestLeft(.destroyed), now: .milliseconds(1)) == [.end(.guestLeft(.destroyed))])
     }

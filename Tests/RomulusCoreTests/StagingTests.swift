@@ -102,7 +102,9 @@ import Testing
         var buffer = EpochBuffer(storage: UnsafeMutableRawBufferPointer(rebasing: storage[0..<100]))
         let bytes = [UInt8](repeating: 1, count: 60)
         try bytes.withUnsafeBytes { try buffer.append($0) }
-        #expect(throws: StreamError.epochTooLong(limitBytes: 100)) { try bytes.withUnsafeBytes { try buffer.append($0) } }
+        #expect(throws: StreamError.epochTooLong(limitBytes: 100)) {
+            try bytes.withUnsafeBytes { try buffer.append($0) }
+        }
         #expect(storage[100...].allSatisfy { $0 == 0xEE })
         #expect(buffer.filledBytes == 60)
     }

@@ -34,7 +34,9 @@ import Testing
         #expect(throws: ConfigurationError.unknownKey(path: Self.path, line: 3, key: "detect_timeout")) {
             try load("# one\nstaging_mib = 8\ndetect_timeout = 1000\n")
         }
-        #expect(throws: ConfigurationError.unknownKey(path: Self.path, line: 1, key: "x")) { try load("x = [ \"a=b\" ]") }
+        #expect(throws: ConfigurationError.unknownKey(path: Self.path, line: 1, key: "x")) {
+            try load("x = [ \"a=b\" ]")
+        }
     }
 
     @Test func aWrongTypeOrValueIsNamedWithFileLineAndKey() {
@@ -54,7 +56,8 @@ import Testing
         let message = ConfigurationError.outOfRange(
             path: Self.path, line: 1, key: "detect_timeout_ms", value: 99, allowed: 100...3_600_000)
         #expect(
-            message.description == "/etc/xen/romulus.conf:1: `detect_timeout_ms' is 99, but must be between 100 and 3600000")
+            message.description
+                == "/etc/xen/romulus.conf:1: `detect_timeout_ms' is 99, but must be between 100 and 3600000")
     }
 
     @Test func aSyntaxErrorNamesFileAndLine() {
@@ -83,7 +86,8 @@ import Testing
         defer { fclose(file) }
         var text = [CChar](repeating: 0, count: 1 << 16)
         fread(&text, 1, text.count - 1, file)
-        let lines = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self).split(separator: "\n")
+        let lines = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self).split(
+            separator: "\n")
         for key in Configuration.Key.allCases {
             let setting = try #require(lines.first { $0.hasPrefix("#\(key.rawValue) = ") }, "\(key) is not documented")
             _ = try load(String(setting.dropFirst()))

@@ -134,7 +134,8 @@ public struct BackupSession: Sendable {
                     .warning(
                         "the primary's Romulus speaks protocol \(announcement.oldestVersion.rawValue) to"
                             + " \(announcement.newestVersion.rawValue), this one \(ProtocolVersion.first.rawValue) to"
-                            + " \(ProtocolVersion.newest.rawValue): going on as with a stock primary; upgrade the older"))
+                            + " \(ProtocolVersion.newest.rawValue): going on as with a stock primary; upgrade the older"
+                    ))
             ]
         }
         phase = .answered(version)
@@ -206,7 +207,11 @@ public struct BackupSession: Sendable {
     }
 
     private mutating func end(_ end: End, farewell: Message?) -> [Action] {
-        let canSpeak = switch phase { case .answered, .framed: true case .plain, .ended: false }
+        let canSpeak =
+            switch phase {
+            case .answered, .framed: true
+            case .plain, .ended: false
+            }
         phase = .ended
         return (canSpeak ? [farewell].compactMap { $0.map(Action.send) } : []) + [.end(end)]
     }

@@ -69,7 +69,6 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var backupFarewell: FarewellReason?
     private var overrunLimiter = MessageLimiter(intervalNanoseconds: 60_000_000_000)
     private var isFarewellQueued = false
-    private var wasFarewellHeard = false
     private var isHelperHere = true
     private var framesWanted = FramesWanted.no
     private var epochsStaged = Epoch.none
@@ -142,7 +141,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var outcome: Outcome {
         Outcome(
             end: end ?? .saveEnded, acknowledgedEpoch: session.acknowledgedEpoch, statistics: statistics,
-            wasFarewellHeard: wasFarewellHeard,
+            wasFarewellHeard: isFarewellQueued && backupFarewell != nil,
             isReplicaActive: backupFarewell == .replicaActivated)
     }
 
@@ -370,7 +369,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         else { return }
         // What the helper said last may still be in its socket.
         readReports()
-        if !isFarewellQueued { writer.queue(choose(outcome)) }
+        if !isFarewellQueued { perform([.send(choose(outcome))]) }
         let deadline = MonotonicTime.now + configuration.farewellNanoseconds
         while isLinkUsable, writer.hasWork(ring), MonotonicTime.now < deadline {
             polls.reset()
@@ -384,6 +383,5 @@ public final class PrimaryRelay: @unchecked Sendable {
             polls.wait(until: deadline)
             listen()
         }
-        wasFarewellHeard = backupFarewell != nil
     }
 }
