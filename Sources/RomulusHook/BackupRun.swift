@@ -32,8 +32,11 @@ enum BackupRun {
             defer { withExtendedLifetime(lock) {} }
             try makeRoom(guest: guest, incoming: incoming, context, log)
             let relay = try makeRelay(guestKiB: config.pointee.b_info.max_memkb, link, back, log)
-            let code = Stock.createRestore(
-                context, config, domainID, relay.streamForLibxl.raw, -1, parameters, nil, consoleHow)
+            let code =
+                relay.waitForStream()
+                ? Stock.createRestore(
+                    context, config, domainID, relay.streamForLibxl.raw, -1, parameters, nil, consoleHow)
+                : Int32(ERROR_FAIL.rawValue)
             let restoredAt = MonotonicTime.now
             return conclude(
                 relay.join(), code: code, context, &domainID.pointee, incoming: incoming, restoredAt: restoredAt, log)

@@ -162,6 +162,38 @@ struct RelayTests {
         #expect(target.differingPages(from: try #require(copies[4])) == [])
     }
 
+    @Test func aStockBackupIsMadeToDiscardItsReplicaWhenProtectionEnds() throws {
+        let source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: 1024, seed: 5)
+        let target = try SimulatedDomain(emptyAt: folder("target"), domid: 9, pageCount: 1024)
+        let (here, there) = try OpenFile.pair()
+        let (back, silent) = try OpenFile.pair()
+        let relay = try PrimaryRelay(
+            link: here.descriptor, back: back.descriptor,
+            configuration: .init(
+                stagingBytes: 1 << 20, periodNanoseconds: 1_000_000, patienceNanoseconds: 10_000_000_000),
+            log: Log(guest: "test"))
+        try relay.start()
+        let saver = try StockStreams.startRemus(
+            source, to: try OpenFile(duplicating: relay.streamForLibxl.raw),
+            afterEpoch: { epoch in
+                if epoch == 3 {
+                    var mark = UInt64(1) << 40
+                    _ = write(relay.signalEvent, &mark, 8)
+                }
+                return true
+            },
+            adjust: { try? ProtectedGuest.hook(&$0, relay) })
+        let restorer = try StockStreams.startRestore(into: target, from: there, type: .remus)
+        _ = try saver.outcome()
+        let outcome = relay.finish { _ in .farewell(.protectionEnded, text: "") }
+        here.shutDown()
+        #expect(outcome.end == .stopRequested(signalName: "SIGTERM"))
+        #expect(outcome.acknowledgedEpoch.rawValue >= 4)
+        #expect(outcome.wasFarewellHeard)
+        #expect(try restorer.outcome().result == -1, "a stock backup must not activate the replica")
+        withExtendedLifetime(silent) {}
+    }
+
     @Test func aPlainSaveThroughTheLibraryIsStockByteForByte() throws {
         let source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: 1024, seed: 5)
         let saves = try [true, false].map { isHooked in

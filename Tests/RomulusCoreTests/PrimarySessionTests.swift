@@ -109,6 +109,16 @@ import Testing
         #expect(session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(310)) == [])
     }
 
+    @Test func withAStockBackupAStopWaitsForTheEndOfTheEpoch() {
+        let session = session()
+        _ = session.handle(.firstCheckpointSent, now: .milliseconds(0))
+        _ = session.handle(.epochSent, now: .milliseconds(1))
+        #expect(session.handle(.stopRequested(signalName: "SIGINT"), now: .milliseconds(2)) == [])
+        #expect(
+            session.handle(.epochSent, now: .milliseconds(3))
+                == [.end(.stopRequested(signalName: "SIGINT")), .commit(Epoch(rawValue: 2))])
+    }
+
     @Test func theBackupHearsAtOnceThatTheGuestHasLeft() {
         let session = protectedSession()
         let shutDown = session.handle(.guestLeft(.shutDown), now: .milliseconds(200))

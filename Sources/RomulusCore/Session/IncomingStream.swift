@@ -11,6 +11,8 @@ public struct IncomingStream {
     private var cursor = StreamCursor()
     private var hasSeenCheckpoint = false
     private var epochBytes: UInt64 = 0
+    /// libxl's header is whole, and one.
+    public private(set) var hasPassedHeader = false
 
     public init() {}
 
@@ -46,7 +48,10 @@ public struct IncomingStream {
         case .libxcRecord(.end), .libxlRecord(.end):
             // The end of a plain migration; a checkpointed stream has none.
             throw .unexpectedRecord(.libxc, type: 0)
-        case .libxlHeader, .libxcHeaders, .libxlRecord, .libxcRecord:
+        case .libxlHeader:
+            hasPassedHeader = true
+            return nil
+        case .libxcHeaders, .libxlRecord, .libxcRecord:
             return nil
         }
     }

@@ -28,6 +28,9 @@ public struct OutgoingStream {
 
     public init() {}
 
+    /// Everything so far is whole records, so that one of ours may follow.
+    public var isBetweenLibxcRecords: Bool { cursor.isBetweenLibxcRecords }
+
     /// The next unit of what `ring` holds, or nil when it is empty. At most one frame's payload long.
     public mutating func nextUnit(of ring: StagingRing) throws(StreamError) -> Unit? {
         let (first, second) = ring.storedParts(limit: FrameFormat.maximumPayloadBytes)

@@ -75,6 +75,8 @@ public struct PrimarySession: Sendable {
     private var phase = Phase.undecided
     private var detector: FailureDetector
     private var sentEpoch = Epoch.none
+    /// The run ends with the epoch that is under way.
+    private var stopSignalName: String?
     public private(set) var acknowledgedEpoch = Epoch.none
 
     public init(configuration: Configuration, now: MonotonicTime) {
@@ -115,13 +117,11 @@ public struct PrimarySession: Sendable {
         case .firstCheckpointSent:
             return firstCheckpointSent(now: now)
         case .epochSent:
-            sentEpoch = sentEpoch.next
-            if case .stock = phase { return committed(sentEpoch) }
-            return []
+            return epochSent()
         case .linkBroken(let reason):
             return end(.linkBroken(reason))
         case .stopRequested(let signalName):
-            return end(.stopRequested(signalName: signalName))
+            return stopRequested(signalName)
         case .guestLeft(let leave):
             return guestLeft(leave)
         case .saveEnded:
@@ -197,6 +197,24 @@ public struct PrimarySession: Sendable {
         case .framed, .stock, .ended:
             return []
         }
+    }
+
+    private mutating func epochSent() -> [Action] {
+        sentEpoch = sentEpoch.next
+        guard case .stock = phase else { return [] }
+        let actions = committed(sentEpoch)
+        guard let stopSignalName else { return actions }
+        // The end first: the helper must not hear of the commit and begin another epoch.
+        return end(.stopRequested(signalName: stopSignalName)) + actions
+    }
+
+    /// A stock backup understands a farewell only between two epochs (`StockFarewell`).
+    private mutating func stopRequested(_ signalName: String) -> [Action] {
+        if case .stock = phase, configuration.hasBackChannel, sentEpoch > .none {
+            stopSignalName = signalName
+            return []
+        }
+        return end(.stopRequested(signalName: signalName))
     }
 
     private mutating func committed(_ epoch: Epoch) -> [Action] {

@@ -43,6 +43,8 @@ public final class BackupRelay: @unchecked Sendable {
     private let link: Int32
     private let back: Int32
     private let wake: Descriptor
+    private let begun: Descriptor
+    private let hasBegun = Atomic(false)
     private var feed: Int32
     private let log: Log
     private let configuration: Configuration
@@ -63,6 +65,8 @@ public final class BackupRelay: @unchecked Sendable {
     private var lastHeardAt = MonotonicTime.now
     private var decidedAt = MonotonicTime.now
     private var closedAt = MonotonicTime.now
+    private var hasPassedHeader = false
+    private var isBeginningAnnounced = false
     private var polls = PollSet()
     private var thread: Thread?
 
@@ -74,6 +78,7 @@ public final class BackupRelay: @unchecked Sendable {
         streamForLibxl = stream.one
         feed = stream.other.release()
         wake = try Descriptor.event()
+        begun = try Descriptor.event()
         receiveMemory = try MappedMemory(byteCount: Self.receiveBytes)
         let perBuffer = (configuration.epochLimitBytes + 4095) & ~4095
         epochMemory = try MappedMemory(byteCount: perBuffer * Self.bufferCount)
@@ -99,6 +104,16 @@ public final class BackupRelay: @unchecked Sendable {
         thread = try Thread(name: "romulus-relay") { [self] in run() }
     }
 
+    /// Waits until the primary's stream has begun, or will not.
+    ///
+    /// libxl does not come back from a stream that ends before its header, and leaves the domain that it has created.
+    public func waitForStream() -> Bool {
+        var polls = PollSet()
+        polls.add(begun.raw, reading: true)
+        while !polls.isReady(0) { polls.wait(until: nil) }
+        return hasBegun.load(ordering: .acquiring)
+    }
+
     /// Ends the relay after libxl's restore has returned.
     public func join() -> Outcome {
         var one: UInt64 = 1
@@ -116,7 +131,11 @@ public final class BackupRelay: @unchecked Sendable {
         let backFlags = back >= 0 ? DescriptorIO.setNonBlocking(back) : -1
         _ = DescriptorIO.setNonBlocking(feed)
 
-        while end == nil { turn() }
+        while end == nil {
+            turn()
+            if hasPassedHeader, end == nil { announceBeginning(true) }
+        }
+        announceBeginning(false)
         if case .failOver? = end { handOnTheRest() }
         closedAt = .now
         closeFeed()
@@ -124,6 +143,14 @@ public final class BackupRelay: @unchecked Sendable {
 
         DescriptorIO.restoreFlags(link, linkFlags)
         if back >= 0 { DescriptorIO.restoreFlags(back, backFlags) }
+    }
+
+    private func announceBeginning(_ isThere: Bool) {
+        guard !isBeginningAnnounced else { return }
+        isBeginningAnnounced = true
+        hasBegun.store(isThere, ordering: .releasing)
+        var one: UInt64 = 1
+        _ = Glibc.write(begun.raw, &one, 8)
     }
 
     private func turn() {
@@ -220,6 +247,7 @@ public final class BackupRelay: @unchecked Sendable {
     /// Moves a piece of the stock stream into the buffer that collects, up to the next landmark.
     private func digestStream(_ bytes: UnsafeRawBufferPointer) throws(StreamError) -> Int {
         let (passed, landmark) = try incoming.advance(over: bytes)
+        hasPassedHeader = hasPassedHeader || incoming.hasPassedHeader
         try buffers[buffers.count - 1].append(UnsafeRawBufferPointer(rebasing: bytes[..<passed]))
         switch landmark {
         case nil:

@@ -35,6 +35,9 @@ struct LinkWriter {
         self.link = link
     }
 
+    /// Nothing is half written.
+    var isIdle: Bool { current == nil && queue.isEmpty }
+
     func hasWork(_ ring: StagingRing) -> Bool {
         current != nil || !queue.isEmpty || (!isStreamClosed && ring.storedBytes > 0)
     }

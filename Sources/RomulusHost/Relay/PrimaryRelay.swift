@@ -32,7 +32,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         public var end: PrimarySession.End
         public var acknowledgedEpoch: Epoch
         public var statistics: RunStatistics
-        /// The backup has answered the farewell with its own: it knows what becomes of the guest here.
+        /// The backup knows what becomes of the guest here: it has answered the farewell with its own, or, where it is
+        /// stock, was sent one that it cannot misunderstand.
         public var wasFarewellHeard: Bool
         /// The backup has said that the replica runs, or is about to: this copy must not.
         public var isReplicaActive: Bool
@@ -69,6 +70,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var backupFarewell: FarewellReason?
     private var overrunLimiter = MessageLimiter(intervalNanoseconds: 60_000_000_000)
     private var isFarewellQueued = false
+    private var wasStockFarewellSent = false
     private var isHelperHere = true
     private var framesWanted = FramesWanted.no
     private var epochsStaged = Epoch.none
@@ -141,7 +143,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var outcome: Outcome {
         Outcome(
             end: end ?? .saveEnded, acknowledgedEpoch: session.acknowledgedEpoch, statistics: statistics,
-            wasFarewellHeard: isFarewellQueued && backupFarewell != nil,
+            wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil),
             isReplicaActive: backupFarewell == .replicaActivated)
     }
 
@@ -365,23 +367,41 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     /// Finishes the frame under way, says farewell, and waits until the backup has taken its leave too.
     private func sayLastWords() {
-        guard writer.isFramed, isLinkUsable, backupFarewell == nil, let choose = lastWords.withLock({ $0 })
-        else { return }
+        let deadline = MonotonicTime.now + configuration.farewellNanoseconds
+        if !writer.isFramed {
+            sayStockFarewell(until: deadline)
+            return
+        }
+        guard isLinkUsable, backupFarewell == nil, let choose = lastWords.withLock({ $0 }) else { return }
         // What the helper said last may still be in its socket.
         readReports()
         if !isFarewellQueued { perform([.send(choose(outcome))]) }
-        let deadline = MonotonicTime.now + configuration.farewellNanoseconds
-        while isLinkUsable, writer.hasWork(ring), MonotonicTime.now < deadline {
-            polls.reset()
-            polls.add(link, writing: true)
-            polls.wait(until: deadline)
-            send()
-        }
+        writeOut(until: deadline)
         while isLinkUsable, isBackOpen, backupFarewell == nil, MonotonicTime.now < deadline {
             polls.reset()
             polls.add(back, reading: true)
             polls.wait(until: deadline)
             listen()
+        }
+    }
+
+    /// Only after a stop, which waits for the end of an epoch: everywhere else a stock backup is to take over, or the
+    /// stream ends in the middle of a record.
+    private func sayStockFarewell(until deadline: MonotonicTime) {
+        guard case .stopRequested? = end, isLinkUsable, back >= 0, session.acknowledgedEpoch > .none, writer.isIdle,
+            outgoing.isBetweenLibxcRecords
+        else { return }
+        writer.queue(record: StockFarewell.epoch)
+        writeOut(until: deadline)
+        wasStockFarewellSent = isLinkUsable && writer.isIdle
+    }
+
+    private func writeOut(until deadline: MonotonicTime) {
+        while isLinkUsable, writer.hasWork(ring), MonotonicTime.now < deadline {
+            polls.reset()
+            polls.add(link, writing: true)
+            polls.wait(until: deadline)
+            send()
         }
     }
 }
