@@ -98,6 +98,7 @@ import Testing
         let configuration = Configuration()
         #expect(configuration.stagingBytes(guestKiB: 1 << 20) == 256 << 20)
         #expect(configuration.stagingBytes(guestKiB: 4096) == 16 << 20)
+        #expect(configuration.stagingBytes(guestKiB: 64 << 20) == 512 << 20)
         #expect(configuration.epochLimitBytes(guestKiB: 1 << 20) == (1024 + 64) << 20)
     }
 }

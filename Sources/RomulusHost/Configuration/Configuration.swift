@@ -8,7 +8,7 @@ public struct Configuration: Equatable, Sendable {
     public var detectTimeoutMilliseconds = 1000
     /// The same for a peer without heartbeats (stock Xen), and before the first complete checkpoint.
     public var stockDetectTimeoutMilliseconds = 10_000
-    /// MiB of memory for dirty pages that wait for the link; nil is a quarter of the guest's.
+    /// MiB of memory for dirty pages that wait for the link; nil is a quarter of the guest's, from 16 to 512.
     public var stagingMiB: Int?
     /// MiB that one epoch may take on the backup; nil is the guest's memory and 64 MiB more.
     public var epochLimitMiB: Int?
@@ -48,7 +48,7 @@ public struct Configuration: Equatable, Sendable {
 
     public func stagingBytes(guestKiB: UInt64) -> Int {
         if let stagingMiB { return stagingMiB << 20 }
-        return max(Int(clamping: guestKiB) / 4, 16 << 10) << 10
+        return min(max(Int(clamping: guestKiB) / 4, 16 << 10), 512 << 10) << 10
     }
 
     public func epochLimitBytes(guestKiB: UInt64) -> Int {

@@ -21,4 +21,9 @@ public struct MappedMemory: ~Copyable {
         guard first < bytes.count else { return }
         madvise(bytes.baseAddress! + first, bytes.count - first, MADV_DONTNEED)
     }
+
+    /// Gives one part of some mapped memory back to the host; it reads as zeroes afterwards. Whole pages only.
+    public static func discard(_ part: UnsafeMutableRawBufferPointer) {
+        madvise(part.baseAddress, part.count & ~4095, MADV_DONTNEED)
+    }
 }

@@ -35,6 +35,8 @@ public final class BackupRelay: @unchecked Sendable {
     /// How far libxl may lag behind while the first part streams through.
     private static let streamingBytes = 8 << 20
     private static let bufferCount = 3
+    /// What a buffer may keep of the host's memory while it is empty.
+    private static let keptBytes = 64 << 20
 
     /// What libxl restores from, in place of the link.
     public let streamForLibxl: Descriptor
@@ -308,6 +310,8 @@ public final class BackupRelay: @unchecked Sendable {
 
     private func recycleOldest() {
         var buffer = buffers.removeFirst()
+        // A large epoch is the exception: its memory is the host's again.
+        if buffer.filledBytes > Self.keptBytes { MappedMemory.discard(buffer.storage) }
         buffer.reset()
         if buffers.last.map(\.isComplete) ?? true { buffers.append(buffer) } else { freeBuffers.append(buffer) }
     }

@@ -46,7 +46,7 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     // Owned by the relay's thread from `start` to `finish`; by the creator before and after.
     private let link: Int32
-    private let back: Int32
+    private var back: BackChannel
     private let wake: Descriptor
     private let control: Descriptor
     private var streamEnd: Int32
@@ -61,11 +61,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var ring: StagingRing
     private var outgoing = OutgoingStream()
     private var writer: LinkWriter
-    private var backBytes: [UInt8] = []
-    private var decoder = FrameDecoder()
     private var end: PrimarySession.End?
     private var isLinkUsable = true
-    private var isBackOpen: Bool
     private var statistics: RunStatistics
     private var backupFarewell: FarewellReason?
     private var overrunLimiter = MessageLimiter(intervalNanoseconds: 60_000_000_000)
@@ -104,13 +101,12 @@ public final class PrimaryRelay: @unchecked Sendable {
         ring = StagingRing(storage: memory.bytes)
 
         self.link = link
-        self.back = back
+        self.back = BackChannel(descriptor: back)
         self.configuration = configuration
         self.log = log
         self.trace = trace
         self.guestLeave = guestLeave
         nextGuestCheck = .now
-        isBackOpen = back >= 0
         writer = LinkWriter(link: link)
         statistics = RunStatistics(startedAt: .now)
         session = PrimarySession(
@@ -151,7 +147,7 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     private func run() {
         let linkFlags = DescriptorIO.setNonBlocking(link)
-        let backFlags = back >= 0 ? DescriptorIO.setNonBlocking(back) : -1
+        let backFlags = back.isOpen ? DescriptorIO.setNonBlocking(back.descriptor) : -1
         _ = DescriptorIO.setNonBlocking(streamEnd)
 
         while !isFinishing { turn() }
@@ -160,7 +156,7 @@ public final class PrimaryRelay: @unchecked Sendable {
 
         closeStream()
         DescriptorIO.restoreFlags(link, linkFlags)
-        if back >= 0 { DescriptorIO.restoreFlags(back, backFlags) }
+        DescriptorIO.restoreFlags(back.descriptor, backFlags)
     }
 
     private var isFinishing: Bool { lastWords.withLock { $0 != nil } }
@@ -171,7 +167,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         let wakeIndex = polls.add(wake.raw, reading: true)
         let controlIndex = polls.add(isHelperHere ? control.raw : -1, reading: true)
         let streamIndex = polls.add(ring.freeBytes > 0 ? streamEnd : -1, reading: true)
-        let backIndex = polls.add(isBackOpen ? back : -1, reading: true)
+        let backIndex = polls.add(back.isOpen ? back.descriptor : -1, reading: true)
         let wantsLink = isLinkUsable && writer.hasWork(ring)
         let linkIndex = polls.add(wantsLink ? link : -1, writing: true)
         polls.wait(until: min(session.deadline ?? nextGuestCheck, nextGuestCheck))
@@ -194,12 +190,18 @@ public final class PrimaryRelay: @unchecked Sendable {
         perform(session.handle(.guestLeft(leave), now: .now))
     }
 
+    /// How much is drained before the link is looked at again: some milliseconds of copying.
+    private static let drainBytes = 16 << 20
+
     /// The helper's and libxl's bytes, at memory speed, until the pipe is empty or the ring is full.
     private func drain() {
+        var drained = 0
         while ring.freeBytes > 0 {
             switch DescriptorIO.read(streamEnd, into: ring.freeParts) {
             case .bytes(let count):
                 ring.didWrite(count)
+                drained += count
+                if drained >= Self.drainBytes { return }
             case .wouldBlock:
                 return
             case .endOfFile, .failed:
@@ -234,7 +236,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func reached(_ landmark: LinkWriter.Landmark) {
         switch landmark {
         case .stream(.headersEnd):
-            if back >= 0 { writer.queue(record: Announcement().encoded()) }
+            if back.descriptor >= 0 { writer.queue(record: Announcement().encoded()) }
         case .stream(.recordBoundary):
             guard case .begin(let version) = framesWanted else { break }
             framesWanted = .begun
@@ -261,52 +263,13 @@ public final class PrimaryRelay: @unchecked Sendable {
     }
 
     private func listen() {
-        var chunk = [UInt8](repeating: 0, count: 4096)
-        switch chunk.withUnsafeMutableBytes({ DescriptorIO.read(back, into: $0) }) {
-        case .wouldBlock:
-            return
-        case .endOfFile:
-            isBackOpen = false
-            perform(session.handle(.linkBroken("the link to the backup was closed"), now: .now))
-        case .failed(let error):
-            isBackOpen = false
-            perform(session.handle(.linkBroken("the back channel broke (\(error))"), now: .now))
-        case .bytes(let count):
-            perform(session.handle(.heard, now: .now))
-            backBytes.append(contentsOf: chunk.prefix(count))
-            decodeBackChannel()
+        let received = back.receive()
+        if received.isAlive { perform(session.handle(.heard, now: .now)) }
+        for message in received.messages {
+            if case .farewell(let reason, _) = message { backupFarewell = reason }
+            perform(session.handle(.received(message), now: .now))
         }
-    }
-
-    private func decodeBackChannel() {
-        var offset = 0
-        while let next = nextBackMessage(at: offset) {
-            switch next {
-            case .success(let (message, totalBytes)):
-                offset += totalBytes
-                if case .farewell(let reason, _) = message { backupFarewell = reason }
-                perform(session.handle(.received(message), now: .now))
-            case .failure(let error):
-                isBackOpen = false
-                perform(session.handle(.linkBroken("the backup sent \(error)"), now: .now))
-                offset = backBytes.count
-            }
-        }
-        backBytes.removeFirst(offset)
-    }
-
-    private func nextBackMessage(at offset: Int) -> Result<(Message, totalBytes: Int), FrameError>? {
-        backBytes.withUnsafeBytes { bytes in
-            do throws(FrameError) {
-                guard let next = try decoder.next(in: UnsafeRawBufferPointer(rebasing: bytes[offset...])) else {
-                    return nil
-                }
-                guard case .message(let message) = next.frame else { throw .malformed(.data) }
-                return .success((message, next.totalBytes))
-            } catch {
-                return .failure(error)
-            }
-        }
+        if let failure = received.failure { perform(session.handle(.linkBroken(failure), now: .now)) }
     }
 
     private func readSignals() {
@@ -351,6 +314,8 @@ public final class PrimaryRelay: @unchecked Sendable {
                 if case .farewell = message { isFarewellQueued = true }
                 writer.queue(message)
             case .commit(let epoch):
+                // The first copy has filled the ring; what follows needs a fraction of it.
+                if epoch.rawValue == 1, ring.storedBytes == 0 { memory.discard(from: Self.drainBytes) }
                 statistics.committed(epoch)
                 trace?.committed(epoch, at: .now)
                 _ = HelperControl.send(.commit(epoch), on: control.raw)
@@ -377,9 +342,9 @@ public final class PrimaryRelay: @unchecked Sendable {
         readReports()
         if !isFarewellQueued { perform([.send(choose(outcome))]) }
         writeOut(until: deadline)
-        while isLinkUsable, isBackOpen, backupFarewell == nil, MonotonicTime.now < deadline {
+        while isLinkUsable, back.isOpen, backupFarewell == nil, MonotonicTime.now < deadline {
             polls.reset()
-            polls.add(back, reading: true)
+            polls.add(back.descriptor, reading: true)
             polls.wait(until: deadline)
             listen()
         }
@@ -388,7 +353,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// Only after a stop, which waits for the end of an epoch: everywhere else a stock backup is to take over, or the
     /// stream ends in the middle of a record.
     private func sayStockFarewell(until deadline: MonotonicTime) {
-        guard case .stopRequested? = end, isLinkUsable, back >= 0, session.acknowledgedEpoch > .none, writer.isIdle,
+        guard case .stopRequested? = end, isLinkUsable, back.descriptor >= 0, session.acknowledgedEpoch > .none,
+            writer.isIdle,
             outgoing.isBetweenLibxcRecords
         else { return }
         writer.queue(record: StockFarewell.epoch)
