@@ -30,7 +30,9 @@ def run(lab):
     for _ in range(2):
         lab.a.run("romulus-deactivate")
     assert lab.a.run("readlink /usr/sbin/xl").stdout.strip() == "../lib/xen-common/bin/xen-utils-wrapper"
-    assert lab.a.run("dpkg-divert --list '*xl*'; dpkg -V xen-utils-common").stdout.strip() == ""
+    # The lab's images have no documentation, which dpkg would miss.
+    traces = lab.a.run("dpkg-divert --list '*/xl*'; dpkg -V xen-utils-common | grep -v /usr/share/ || true").stdout
+    assert traces.strip() == "", f"the package is not as it was: {traces}"
     for _ in range(2):
         lab.a.run("romulus-activate")
     assert lab.a.run("xl list").returncode == 0
