@@ -16,7 +16,7 @@ from .protection import FAILOVER_LINE, watch_failover
 from .shell import say, wait_for
 from .table import table
 
-WINDOW_SECONDS = 25
+WINDOW_SECONDS = 20
 INTERVALS = (200, 50)
 LOADS = ("0", "max")
 
