@@ -60,7 +60,7 @@ enum PrimaryRun {
         var info = asked
         takeOver(&info, log)
         let relay = try makeRelay(domain, asked, facts, link, back, configuration, log)
-        let code = runStock(domain, &info, back, relay)
+        let code = try runStock(domain, &info, relay)
         return conclude(domain, relay, code: code, log)
     }
 
@@ -111,8 +111,8 @@ enum PrimaryRun {
 
     /// The stock function, with our pipe for its stream and our helper launcher for its helper.
     private static func runStock(
-        _ domain: Domain, _ info: inout libxl_domain_remus_info, _ back: Int32, _ relay: PrimaryRelay
-    ) -> Int32 {
+        _ domain: Domain, _ info: inout libxl_domain_remus_info, _ relay: PrimaryRelay
+    ) throws(Refusal) -> Int32 {
         signal(SIGPIPE, SIG_IGN)
         romulus_catch_signals(relay.signalEvent)
         defer { romulus_release_signals() }
@@ -121,7 +121,7 @@ enum PrimaryRun {
         do throws(SystemError) {
             try relay.start()
         } catch {
-            return Int32(ERROR_FAIL.rawValue)
+            throw Refusal("cannot start: \(error)")
         }
         return Stock.remusStart(domain.context, &info, domain.id, relay.streamForLibxl.raw, -1, nil)
     }

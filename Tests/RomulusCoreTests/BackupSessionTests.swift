@@ -139,7 +139,7 @@ import Testing
         let session = framedSession()
         _ = epoch(1, session, at: 3)
         let actions = session.handle(.received(.farewell(.primaryDestroyed, text: "gone")), now: .milliseconds(4))
-        #expect(actions == [.end(.failOver(cause: "gone"))])
+        #expect(actions == [.send(.farewell(.replicaActivated, text: "gone")), .end(.failOver(cause: "gone"))])
     }
 
     @Test func aHeartbeatIsSentWhenNothingElseWas() {

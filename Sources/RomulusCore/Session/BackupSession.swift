@@ -192,7 +192,7 @@ public struct BackupSession: Sendable {
             let cause = "the primary said farewell: \(text)"
             return end(.discard(cause: cause), farewell: .farewell(.replicaDiscarded, text: cause))
         case .primaryDestroyed:
-            return lastEpoch == .none ? linkFailed(text) : end(.failOver(cause: text), farewell: nil)
+            return linkFailed(text)
         case .replicaDiscarded, .replicaActivated:
             return linkFailed("the primary sent the backup's farewell")
         }
@@ -206,13 +206,13 @@ public struct BackupSession: Sendable {
         return end(.failOver(cause: reason), farewell: .farewell(.replicaActivated, text: reason))
     }
 
-    private mutating func end(_ end: End, farewell: Message?) -> [Action] {
+    private mutating func end(_ end: End, farewell: Message) -> [Action] {
         let canSpeak =
             switch phase {
             case .answered, .framed: true
             case .plain, .ended: false
             }
         phase = .ended
-        return (canSpeak ? [farewell].compactMap { $0.map(Action.send) } : []) + [.end(end)]
+        return (canSpeak ? [.send(farewell)] : []) + [.end(end)]
     }
 }

@@ -332,7 +332,7 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     /// Finishes the frame under way, says farewell, and waits until the backup has taken its leave too.
     private func sayLastWords() {
-        let deadline = MonotonicTime.now + configuration.farewellNanoseconds
+        let deadline = MonotonicTime.now + (isBackupLost ? Self.hopelessNanoseconds : configuration.farewellNanoseconds)
         if !writer.isFramed {
             sayStockFarewell(until: deadline)
             return
@@ -347,6 +347,16 @@ public final class PrimaryRelay: @unchecked Sendable {
             polls.add(back.descriptor, reading: true)
             polls.wait(until: deadline)
             listen()
+        }
+    }
+
+    /// The guest may be suspended, and waits for the end of this: a backup that was silent so far gets a word, not a wait.
+    private static let hopelessNanoseconds: Int64 = 50_000_000
+
+    private var isBackupLost: Bool {
+        switch end {
+        case .linkBroken, .backupSilent: true
+        case nil, .saveEnded, .stopRequested, .guestLeft, .backupLeft: false
         }
     }
 

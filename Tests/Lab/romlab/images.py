@@ -10,6 +10,7 @@ import hashlib
 import lzma
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 from .shell import LabError, run, say
@@ -75,9 +76,12 @@ def _key() -> str:
 
 
 def _candidate(package: str) -> str:
-    for line in run("apt-cache", "policy", package).stdout.splitlines():
-        if line.strip().startswith("Candidate:"):
-            return line.split()[-1]
+    for attempt in range(2):
+        for line in run("apt-cache", "policy", package).stdout.splitlines():
+            if line.strip().startswith("Candidate:") and not line.endswith("(none)"):
+                return line.split()[-1]
+        if attempt == 0:
+            run("apt-get", "update", "-qq")
     raise LabError(f"apt knows no package {package}: run apt-get update, and check that this is Debian 12")
 
 
@@ -88,7 +92,7 @@ def _make(folder: Path, images: Images) -> None:
     boot = _unpack_boot_packages(work)
     _base_root(root, work)
     say("kernel, hypervisor, initramfs")
-    (folder / "xen").write_bytes(gzip.decompress(next(boot.glob("boot/xen-4.17-amd64.gz")).read_bytes()))
+    images.xen.write_bytes(gzip.decompress((boot / "boot/xen-4.17-amd64.gz").read_bytes()))
     vmlinuz = next(boot.glob("boot/vmlinuz-*-amd64"))
     shutil.copy(vmlinuz, images.bzimage)
     images.kernel.write_bytes(_vmlinux(vmlinuz.read_bytes()))
@@ -210,13 +214,9 @@ def _initramfs(output: Path, folder: Path, root: Path, version: str, init: Path,
     for index, path in enumerate(order):
         shutil.copy(path, folder / "modules" / f"{index:02}-{Path(path).name}")
     names = "\n".join(str(path.relative_to(folder)) for path in sorted(folder.rglob("*")))
-    archive = run_bytes(["cpio", "-o", "-H", "newc", "--quiet"], names.encode(), folder)
-    output.write_bytes(gzip.compress(archive, 1))
-
-
-def run_bytes(command: list[str], data: bytes, folder: Path) -> bytes:
-    import subprocess
-    return subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True, cwd=folder).stdout
+    archive = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet"], input=names.encode(), stdout=subprocess.PIPE, check=True, cwd=folder)
+    output.write_bytes(gzip.compress(archive.stdout, 1))
 
 
 def _finish_root(root: Path, images: Images) -> None:
