@@ -34,7 +34,8 @@ def run(lab: Lab) -> None:
     say(f"host b runs the guest: it answers again after {failover.downtime:.2f} s, its memory is {failover.check}")
     say(f"host b says: {lab.b.syslog('failover: ')[-1].split('romulus: ')[-1]}")
 
-    epochs = protection.follower.epochs
+    # The first epoch is the whole guest: it says nothing about the others.
+    epochs = [line for line in protection.follower.epochs if line.epoch > 1]
     print("\n" + table([
         ("epochs acknowledged before the cut", epochs[-1].epoch),
         ("pages per epoch (mean)", round(mean(line.pages for line in epochs))),
@@ -58,7 +59,7 @@ def _wait_protected(protection) -> None:
             if protection.process.poll() is not None:
                 raise
             progress = [line for line in protection.text.replace("\r", "\n").splitlines() if "progress" in line]
-            say(f"first copy: {progress[-1].removeprefix('xc: progress: ') if progress else 'connecting'}")
+            say(f"first copy: {progress[-1].removeprefix('xc: progress: ') if progress else 'under way'}")
 
 
 def _show_protected(protection, prober: Prober) -> None:
