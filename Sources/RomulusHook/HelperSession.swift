@@ -23,8 +23,9 @@ final class HelperSession: @unchecked Sendable {
         case orphaned
     }
     private let duty = Mutex(Duty.watching)
-    /// The last epoch that `xl` reported as committed, for the guardian.
-    private let lastCommitted = Atomic<UInt64>(0)
+    /// The last epoch that `xl` reported as committed, for the guardian. Held while an order is read, so that none is
+    /// read and not counted yet when the guardian looks.
+    private let lastCommitted = Mutex(Epoch.none)
 
     /// - Returns: nil when this helper was not started by Romulus's hook in `xl`.
     init?(_ interface: OpaquePointer?, _ domain: UInt32) {
@@ -81,10 +82,9 @@ final class HelperSession: @unchecked Sendable {
 
     private func takeOrders() {
         while true {
-            switch HelperControl.receiveOrder(from: control) {
+            switch takeOrder() {
             case .message(.commit(let epoch)):
                 committed = epoch
-                lastCommitted.store(epoch.rawValue, ordering: .releasing)
             case .message(.stop), .message(.begin):
                 isStopOrdered = true
                 return
@@ -95,6 +95,14 @@ final class HelperSession: @unchecked Sendable {
             case .nothing:
                 return
             }
+        }
+    }
+
+    private func takeOrder() -> HelperControl.Received<HelperControl.Order> {
+        lastCommitted.withLock { last in
+            let order = HelperControl.receiveOrder(from: control)
+            if case .message(.commit(let epoch)) = order { last = epoch }
+            return order
         }
     }
 
@@ -139,6 +147,8 @@ final class HelperSession: @unchecked Sendable {
         duty.withLock { duty in
             guard duty == .watching else { return }
             duty = .orphaned
+            // What xl said last counts, even if the save has not come to read it.
+            while case .message = takeOrder() {}
             lookAfterGuest()
             _exit(1)
         }
@@ -149,7 +159,7 @@ final class HelperSession: @unchecked Sendable {
     private func lookAfterGuest() {
         let log = Log(guest: "domain \(domain)")
         guard let own = xc_interface_open(nil, nil, 0) else { return }
-        if lastCommitted.load(ordering: .acquiring) > 0 {
+        if lastCommitted.withLock({ $0 }) > .none {
             if xc_domain_pause(own, domain) == 0 {
                 log.error(
                     "xl remus was killed: the backup takes over; the copy here is paused: remove it with"

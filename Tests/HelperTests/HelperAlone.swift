@@ -3,53 +3,68 @@ import RomulusCore
 import RomulusHost
 import SimulatedXen
 
-/// The hooked helper with nobody but the test at the other end of its control socket.
+/// The hooked helper with nobody but the test at the other end of its control socket and of the link.
 final class HelperAlone: Sendable {
-    let source: SimulatedDomain
-    let saver: HelperProcess.Service
-    private let ours: Shared<OpenFile?>
-    private let reached = Shared(-1)
+    /// What the test plays.
+    final class Surroundings: Sendable {
+        let source: SimulatedDomain
+        private let control: Shared<OpenFile?>
+        /// The helper holds the only copy of the link's other end.
+        private let farEnd: OpenFile
 
-    init(in folder: TemporaryFolder) throws {
-        let source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: 512, seed: 3)
-        self.source = source
-        let pair = try Descriptor.messageSockets()
-        let ours = try OpenFile(duplicating: pair.one.raw)
-        let theirs = try OpenFile(duplicating: pair.other.raw)
-        _ = HelperControl.send(.begin(periodNanoseconds: 1_000_000), on: ours.descriptor)
-        self.ours = Shared(ours)
-        let file = try OpenFile(folder("stream"), O_RDWR | O_CREAT)
-        saver = try StockStreams.startRemus(
-            source, to: file,
-            afterEpoch: { [reached] epoch in
-                reached.set(epoch)
-                return true
-            },
-            adjust: {
-                $0.preload.insert(ProtectedGuest.library, at: 0)
-                $0.environment["ROMULUS_ROLE"] = "helper"
-                $0.environment["ROMULUS_LIBRARY"] = ProtectedGuest.library
-                $0.environment["ROMULUS_CONTROL"] = "\(ProtectedGuest.controlNumber)"
-                $0.descriptors.append(.init(here: theirs, there: ProtectedGuest.controlNumber))
-            })
-    }
+        fileprivate init(_ source: SimulatedDomain, control: OpenFile, farEnd: OpenFile) {
+            self.source = source
+            self.control = Shared(control)
+            self.farEnd = farEnd
+        }
 
-    /// Commits epochs as they come, up to that one, and waits until the helper waits for the next commit.
-    func waitForEpoch(commitUpTo last: UInt64) throws {
-        let deadline = ContinuousClock.now + .seconds(20)
-        var committed: UInt64 = 0
-        while true {
-            let epoch = UInt64(reached.value + 1)
-            if epoch == last + 1 { return }
-            if epoch > committed {
-                committed = epoch
-                _ = ours.value.map { HelperControl.send(.commit(Epoch(rawValue: epoch)), on: $0.descriptor) }
-            }
-            guard ContinuousClock.now < deadline else { throw HelperTestError.timedOut(waitingFor: "epoch \(last)") }
-            usleep(500)
+        func commit(_ epoch: UInt64) {
+            _ = control.value.map { HelperControl.send(.commit(Epoch(rawValue: epoch)), on: $0.descriptor) }
+        }
+
+        func stop() { _ = control.value.map { HelperControl.send(.stop, on: $0.descriptor) } }
+
+        /// As when `xl` is killed; returns when the backup would see the link's end.
+        func killXl() throws {
+            control.set(nil)
+            do {
+                _ = try BoundedIO.read(1, from: farEnd.descriptor, deadline: .now + .seconds(20))
+            } catch HelperTestError.endOfStream {}
         }
     }
 
-    /// As when `xl` is killed.
-    func closeControl() { ours.set(nil) }
+    /// Where libxl's callbacks are; epochs count from 1.
+    struct Steps: Sendable {
+        typealias Step = @Sendable (_ surroundings: Surroundings, _ epoch: UInt64) throws -> Void
+        var whileSuspended: Step = { _, _ in }
+        /// Before libxl answers the checkpoint callback.
+        var afterCheckpoint: Step = { $0.commit($1) }
+    }
+
+    let surroundings: Surroundings
+    private let saver: HelperProcess.Service
+
+    init(in folder: TemporaryFolder, _ steps: Steps) throws {
+        let source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: 512, seed: 3)
+        let pair = try Descriptor.messageSockets()
+        let control = try OpenFile(duplicating: pair.one.raw)
+        let controlForHelper = try OpenFile(duplicating: pair.other.raw)
+        _ = HelperControl.send(.begin(periodNanoseconds: 1_000_000), on: control.descriptor)
+        let (link, farEnd) = try OpenFile.pair()
+        let surroundings = Surroundings(source, control: control, farEnd: farEnd)
+        self.surroundings = surroundings
+        let file = try OpenFile(folder("stream"), O_RDWR | O_CREAT)
+        saver = try StockStreams.startRemus(
+            source, to: file,
+            whileSuspended: { epoch in try steps.whileSuspended(surroundings, UInt64(epoch) + 1) },
+            afterEpoch: { epoch in
+                try steps.afterCheckpoint(surroundings, UInt64(epoch) + 1)
+                return true
+            },
+            adjust: {
+                ProtectedGuest.hook(&$0, control: controlForHelper, link: link)
+            })
+    }
+
+    func outcome() throws -> HelperProcess.Outcome { try saver.outcome() }
 }

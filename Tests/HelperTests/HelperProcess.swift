@@ -196,17 +196,16 @@ final class HelperProcess: Sendable {
 
     // MARK: The protocol
 
-    /// The next message, or nil when the helper has closed its end.
+    /// The next message, or nil when the helper has closed its end, be it in the middle of one.
     private func receive() throws -> HelperMessage? {
         let deadline = ContinuousClock.now + silenceLimit
-        let length: [UInt8]
         do {
-            length = try BoundedIO.read(2, from: fromHelper.descriptor, deadline: deadline)
+            let length = try BoundedIO.read(2, from: fromHelper.descriptor, deadline: deadline)
+            let count = Int(length[0]) | Int(length[1]) << 8
+            return try HelperMessage(BoundedIO.read(count, from: fromHelper.descriptor, deadline: deadline))
         } catch HelperTestError.endOfStream {
             return nil
         }
-        let count = Int(length[0]) | Int(length[1]) << 8
-        return try HelperMessage(BoundedIO.read(count, from: fromHelper.descriptor, deadline: deadline))
     }
 
     /// A helper that was killed while it waited is found by `receive`, not here.

@@ -23,7 +23,7 @@ import Testing
         try FileManager.default.createSymbolicLink(
             atPath: folder("romulus/stock/xl"), withDestinationPath: folder("bin/xl"))
         // The loader is given a library that does nothing.
-        let nothing = try run(
+        let nothing = try Program.run(
             "/usr/bin/gcc", ["-shared", "-o", folder("romulus/libromulus.so.0"), "-x", "c", "/dev/null"])
         try #require(nothing.status == 0, "\(nothing.output)")
     }
@@ -34,22 +34,6 @@ import Testing
             atPath: (path as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
         try text.write(toFile: path, atomically: true, encoding: .utf8)
         chmod(path, 0o755)
-    }
-
-    private func run(
-        _ executable: String, _ arguments: [String], _ environment: [String: String] = [:]
-    ) throws -> (status: Int32, output: String) {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: executable)
-        process.arguments = arguments
-        process.environment = ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"].merging(environment) { $1 }
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = pipe
-        try process.run()
-        let data = pipe.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return (process.terminationStatus, String(decoding: data, as: UTF8.self))
     }
 
     @Test(arguments: [
@@ -73,24 +57,25 @@ import Testing
         ("migrate guest host", "stock"),
         ("create -c guest.cfg", "stock"),
     ]) func onlyRemusGetsTheLibrary(command: String, role: String) throws {
-        let result = try run("\(installed)/xl", command.split(separator: " ").map(String.init))
+        let result = try Program.run("\(installed)/xl", command.split(separator: " ").map(String.init))
         let preload = role == "stock" ? "none" : "\(installed)/libromulus.so.0"
         let words = command.split(separator: " ").joined(separator: " ")
         #expect(result.output == "role=\(role) preload=\(preload) args=\(words)\n")
     }
 
     @Test func whatTheAdminPreloadsStays() throws {
-        let result = try run("\(installed)/xl", ["remus", "g", "h"], ["LD_PRELOAD": "\(installed)/libromulus.so.0"])
+        let result = try Program.run(
+            "\(installed)/xl", ["remus", "g", "h"], ["LD_PRELOAD": "\(installed)/libromulus.so.0"])
         #expect(result.output.contains("preload=\(installed)/libromulus.so.0:\(installed)/libromulus.so.0 "))
     }
 
     @Test func aMissingLibraryLeavesStockXlWithOneLineThatSaysWhy() throws {
         try FileManager.default.removeItem(atPath: folder("romulus/libromulus.so.0"))
-        let lines = try run("\(installed)/xl", ["remus", "g", "h"]).output.split(separator: "\n")
+        let lines = try Program.run("\(installed)/xl", ["remus", "g", "h"]).output.split(separator: "\n")
         #expect(lines.count == 2)
         #expect(lines[0].hasPrefix("romulus: \(installed)/libromulus.so.0 is missing"))
         #expect(lines[1] == "role=stock preload=none args=remus g h")
-        #expect(try run("\(installed)/xl", ["list"]).output == "role=stock preload=none args=list\n")
+        #expect(try Program.run("\(installed)/xl", ["list"]).output == "role=stock preload=none args=list\n")
     }
 
     @Test func activatingAndDeactivatingTwiceIsActivatingAndDeactivatingOnce() throws {
@@ -98,14 +83,14 @@ import Testing
         let original = try String(contentsOfFile: xl, encoding: .utf8)
         let environment = ["ROMULUS_XL": xl]
         for _ in 0..<2 {
-            let result = try run("\(installed)/romulus-activate", [], environment)
+            let result = try Program.run("\(installed)/romulus-activate", [], environment)
             #expect(result.status == 0, "\(result.output)")
             #expect(try FileManager.default.destinationOfSymbolicLink(atPath: xl) == "\(installed)/xl")
-            #expect(try run(xl, ["list"]).output == "role=stock preload=none args=list\n")
-            #expect(try run(xl, ["remus", "g", "h"]).output.hasPrefix("role=primary "))
+            #expect(try Program.run(xl, ["list"]).output == "role=stock preload=none args=list\n")
+            #expect(try Program.run(xl, ["remus", "g", "h"]).output.hasPrefix("role=primary "))
         }
         for _ in 0..<2 {
-            let result = try run("\(installed)/romulus-deactivate", [], environment)
+            let result = try Program.run("\(installed)/romulus-deactivate", [], environment)
             #expect(result.status == 0, "\(result.output)")
             #expect(try String(contentsOfFile: xl, encoding: .utf8) == original)
             #expect(!FileManager.default.fileExists(atPath: xl + ".romulus-stock"))

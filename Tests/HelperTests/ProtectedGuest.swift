@@ -14,22 +14,33 @@ final class ProtectedGuest: Sendable {
     let copies = EpochCopies()
     let primary: PrimaryRelay
     let backup: BackupRelay
+    /// To the backup, and back.
     let wire: Wire
+    let backWire: Wire
     let saver: HelperProcess.Service
-    private let restorer: Background<HelperProcess.Outcome>
+    /// What the backup's relay has given to libxl.
+    let tap: StreamTap
+    private let restorer = Shared<HelperProcess.Service?>(nil)
+    private let receiver: Background<(restored: HelperProcess.Outcome?, relay: BackupRelay.Outcome)>
     private let requests = Shared<[ContinuousClock.Instant]>([])
     private let commits = Shared(0)
 
     struct Settings {
         var pages = 1024
         var fault = Wire.Fault.none
+        /// Where the fault strikes, instead of the offset that it names.
+        var place: FrameScanner.Place?
         var detectTimeoutMilliseconds = 1000
         var patienceMilliseconds = 10_000
         var periodMilliseconds = 5
         var stagingBytes = 8 << 20
+        /// The default is the guest's memory and a little more.
+        var epochLimitBytes: Int?
+        var restoreKibibytesPerMillisecond: Int?
         var seed: UInt64 = 1
         /// What the guest does while it runs.
         var dirtyPages = 40
+        var whileSuspended: @Sendable () -> Void = {}
         var guestLeave: @Sendable () -> PrimarySession.GuestLeave? = { nil }
     }
 
@@ -38,23 +49,22 @@ final class ProtectedGuest: Sendable {
             guestAt: folder("source"), domid: 7, pageCount: settings.pages, seed: settings.seed)
         self.source = source
         target = try SimulatedDomain(emptyAt: folder("target"), domid: 9, pageCount: settings.pages)
-        wire = try Wire(settings.fault)
-        let (backHere, backThere) = try OpenFile.pair()
+        wire = try Wire(settings.fault, at: settings.place)
+        backWire = try Wire()
         let log = Log(guest: "test")
         let patience = Int64.nanoseconds(milliseconds: settings.patienceMilliseconds)
         primary = try PrimaryRelay(
-            link: wire.entry.descriptor, back: backHere.descriptor,
+            link: wire.entry.descriptor, back: backWire.exit.descriptor,
             configuration: .init(
                 stagingBytes: settings.stagingBytes,
                 periodNanoseconds: .nanoseconds(milliseconds: settings.periodMilliseconds),
                 patienceNanoseconds: patience), log: log, guestLeave: settings.guestLeave)
         backup = try BackupRelay(
-            link: wire.exit.descriptor, back: backThere.descriptor,
+            link: wire.exit.descriptor, back: backWire.entry.descriptor,
             configuration: .init(
                 session: .init(
                     detectTimeoutMilliseconds: settings.detectTimeoutMilliseconds, patienceNanoseconds: patience),
-                epochLimitBytes: settings.pages * 4096 + (1 << 20)), log: log)
-        ends = [backHere, backThere]
+                epochLimitBytes: settings.epochLimitBytes ?? settings.pages * 4096 + (1 << 20)), log: log)
         try primary.start()
         try backup.start()
 
@@ -64,6 +74,7 @@ final class ProtectedGuest: Sendable {
             whileSuspended: { [copies, requests] epoch in
                 requests.change { $0.append(.now) }
                 copies.keep(try source.copy(to: folder("epoch\(epoch)")), epoch)
+                settings.whileSuspended()
             },
             afterEpoch: { [commits] epoch in
                 // The hook begins an epoch only when the one before is committed.
@@ -74,24 +85,40 @@ final class ProtectedGuest: Sendable {
             },
             adjust: { [primary] in try? Self.hook(&$0, primary) })
 
-        let restoreFrom = try OpenFile(duplicating: backup.streamForLibxl.raw)
-        restorer = Background { [target] in
-            try StockStreams.startRestore(into: target, from: restoreFrom, type: .remus).outcome()
+        tap = try StreamTap(
+            from: try OpenFile(duplicating: backup.streamForLibxl.raw),
+            kibibytesPerMillisecond: settings.restoreKibibytesPerMillisecond)
+        // As BackupRun: the relay ends when libxl's restore has returned.
+        receiver = Background { [target, backup, tap, restorer] in
+            var restored: HelperProcess.Outcome?
+            if backup.waitForStream() {
+                do {
+                    let service = try StockStreams.startRestore(into: target, from: tap.exit, type: .remus)
+                    restorer.set(service)
+                    restored = try service.outcome()
+                } catch HelperTestError.endOfStream {
+                    // In libxl's own start of the stream: the restore fails before there is a helper.
+                }
+            }
+            return (restored, backup.join())
         }
     }
-    private let ends: [OpenFile]
 
     /// As PrimaryRun and the helper's launcher set the helper up.
     static func hook(_ configuration: inout HelperProcess.Configuration, _ relay: PrimaryRelay) throws {
+        hook(
+            &configuration, control: try OpenFile(duplicating: relay.controlForHelper.raw),
+            link: try OpenFile(duplicating: relay.linkDescriptor))
+    }
+
+    static func hook(_ configuration: inout HelperProcess.Configuration, control: OpenFile, link: OpenFile) {
         configuration.preload.insert(library, at: 0)
         configuration.environment["ROMULUS_ROLE"] = "helper"
         configuration.environment["ROMULUS_LIBRARY"] = library
         configuration.environment["ROMULUS_CONTROL"] = "\(controlNumber)"
         configuration.environment["ROMULUS_LINK"] = "\(linkNumber)"
-        configuration.descriptors.append(
-            .init(here: try OpenFile(duplicating: relay.controlForHelper.raw), there: controlNumber))
-        configuration.descriptors.append(
-            .init(here: try OpenFile(duplicating: relay.linkDescriptor), there: linkNumber))
+        configuration.descriptors.append(.init(here: control, there: controlNumber))
+        configuration.descriptors.append(.init(here: link, there: linkNumber))
     }
 
     /// libromulus.so, which the build leaves beside the test bundle; ROMULUS_TEST_LIBRARY overrides.
@@ -114,6 +141,17 @@ final class ProtectedGuest: Sendable {
         }
     }
 
+    /// So many epochs the helper has seen committed.
+    var commitsSeen: Int { commits.value }
+
+    func waitUntilJammed(within limit: Duration = .seconds(20)) throws {
+        let deadline = ContinuousClock.now + limit
+        while !wire.isJammed {
+            guard ContinuousClock.now < deadline else { throw HelperTestError.timedOut(waitingFor: "the jam") }
+            usleep(1000)
+        }
+    }
+
     /// As Ctrl-C in `xl remus`.
     func interrupt() {
         var mark = UInt64(1) << 32
@@ -129,14 +167,21 @@ final class ProtectedGuest: Sendable {
         var backup: BackupRelay.Outcome
     }
 
-    /// Waits until both helpers have ended, then ends the relays as the hooks do.
-    func end(farewell: Message = .farewell(.primaryFailed, text: "the test ends")) throws -> Ending {
+    /// As when the save helper's fellow on the backup crashes.
+    func killRestorer() { restorer.value?.process.kill(SIGKILL) }
+
+    /// Waits until both helpers have ended, and ends the relays as the hooks do.
+    ///
+    /// - Parameter hangsUp: false where the link is to stay open, as after a power cut.
+    func end(
+        farewell: Message = .farewell(.primaryFailed, text: "the test ends"), hangsUp: Bool = true
+    ) throws -> Ending {
         let saved = try saver.outcome()
         let primaryOutcome = primary.finish { _ in farewell }
+        if hangsUp { wire.entry.shutDown() }
+        let received = try receiver.value(within: .seconds(30))
         wire.entry.shutDown()
-        let restored = try? restorer.value(within: .seconds(30))
-        let backupOutcome = backup.join()
-        return Ending(saved: saved, restored: restored, primary: primaryOutcome, backup: backupOutcome)
+        return Ending(saved: saved, restored: received.restored, primary: primaryOutcome, backup: received.relay)
     }
 }
 

@@ -17,7 +17,7 @@ struct StockHelperTests {
         try #require(saved.result == 0 && saved.exit == .status(0), "\(saved.story)")
         #expect(saved.log.contains { $0.text.contains("Saving domain 7, type x86 HVM") })
 
-        let verdict = try run("/usr/lib/xen-4.17/bin/verify-stream-v2", ["-i", folder("stream"), "-f", "libxl", "-v"])
+        let verdict = try Program.verifyStream(folder("stream"))
         #expect(verdict.status == 0, "\(verdict.output)")
 
         let target = try SimulatedDomain(emptyAt: folder("target"), domid: 9, pageCount: 16_384)
@@ -172,19 +172,5 @@ struct StockHelperTests {
         #expect(target.raw.pointee.tsc_khz == source.raw.pointee.tsc_khz)
         let console = SimulatedDomain.Parameter.consolePage
         #expect(simxen_param(target.raw, console) == simxen_param(source.raw, console))
-    }
-
-    private func run(_ executable: String, _ arguments: [String]) throws -> (status: Int32, output: String) {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: executable)
-        process.arguments = arguments
-        process.environment = ["PATH": "/usr/bin:/bin", "PYTHONPATH": "/usr/lib/xen-4.17/lib/python"]
-        let output = Pipe()
-        process.standardOutput = output
-        process.standardError = output
-        try process.run()
-        let data = output.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return (process.terminationStatus, String(decoding: data, as: UTF8.self))
     }
 }

@@ -1,7 +1,7 @@
 import Foundation
 import Synchronization
 
-/// The link's way from primary to backup, on which a test can do what networks do.
+/// One direction of the link, on which a test can do what networks do.
 final class Wire: Sendable {
     enum Fault: Equatable, Sendable {
         case none
@@ -11,58 +11,94 @@ final class Wire: Sendable {
         case flip(at: Int)
         /// From this byte on nothing arrives, and nothing says why.
         case stall(after: Int)
+        /// From this byte on nothing is taken any more, so that the sender's side fills up.
+        case jam(after: Int)
+
+        fileprivate func moved(to offset: Int) -> Fault {
+            switch self {
+            case .none: .none
+            case .cut: .cut(after: offset)
+            case .flip: .flip(at: offset)
+            case .stall: .stall(after: offset)
+            case .jam: .jam(after: offset)
+            }
+        }
     }
 
-    /// The primary's end and the backup's.
+    /// The sender's end and the receiver's.
     let entry: OpenFile
     let exit: OpenFile
     private let carried = Mutex(0)
     private let fault: Mutex<Fault>
-    private let hasEnded = DispatchSemaphore(value: 0)
+    private let hasJammed = Mutex(false)
 
-    init(_ fault: Fault = .none) throws {
-        self.fault = Mutex(fault)
+    /// - Parameter place: where the fault strikes, instead of the offset in `fault`.
+    init(_ fault: Fault = .none, at place: FrameScanner.Place? = nil) throws {
+        self.fault = Mutex(place == nil ? fault : .none)
         let (entry, inner) = try OpenFile.pair()
         let (outer, exit) = try OpenFile.pair()
         self.entry = entry
         self.exit = exit
-        Thread.detachNewThread { [self] in
-            carry(from: inner, to: outer)
-            hasEnded.signal()
-        }
+        Thread.detachNewThread { [self] in carry(from: inner, to: outer, fault, at: place) }
     }
 
     var carriedBytes: Int { carried.withLock { $0 } }
+    var isJammed: Bool { hasJammed.withLock { $0 } }
 
     /// From now on.
     func stall() { fault.withLock { $0 = .stall(after: 0) } }
 
-    private func carry(from: OpenFile, to: OpenFile) {
+    private func carry(from: OpenFile, to: OpenFile, _ placed: Fault, at place: FrameScanner.Place?) {
+        var scanner = place.map { FrameScanner($0.frame) }
         var chunk = [UInt8](repeating: 0, count: 16 << 10)
         while true {
             let count = read(from.descriptor, &chunk, chunk.count)
             guard count > 0 else { return }
-            let start = carriedBytes
-            var length = count
-            switch fault.withLock({ $0 }) {
-            case .none: break
-            case .cut(let limit) where start + count >= limit:
-                length = max(0, limit - start)
-                _ = write(to.descriptor, chunk, length)
-                return
-            case .flip(let offset) where start..<start + count ~= offset:
-                chunk[offset - start] ^= 0x10
-            case .stall(let limit) where start + count >= limit:
-                length = 0
-            case .cut, .flip, .stall: break
+            scanner?.scan(chunk.prefix(count))
+            if let place, let start = scanner?.start {
+                scanner = nil
+                fault.withLock { $0 = placed.moved(to: start + place.offset) }
             }
-            var done = 0
-            while done < length {
-                let written = chunk.withUnsafeBytes { write(to.descriptor, $0.baseAddress! + done, length - done) }
-                guard written > 0 else { return }
-                done += written
-            }
-            carried.withLock { $0 += count }
+            guard carry(&chunk, count, from: from, to: to) else { return }
         }
+    }
+
+    /// - Returns: false when the wire is at its end.
+    private func carry(_ chunk: inout [UInt8], _ count: Int, from: OpenFile, to: OpenFile) -> Bool {
+        let start = carriedBytes
+        switch fault.withLock({ $0 }) {
+        case .cut(let limit) where start + count >= limit:
+            _ = pass(chunk, max(0, limit - start), to)
+            return false
+        case .flip(let offset) where start..<start + count ~= offset:
+            chunk[offset - start] ^= 0x10
+        case .stall(let limit) where start + count >= limit:
+            carried.withLock { $0 += count }
+            return pass(chunk, max(0, limit - start), to)
+        case .jam(let limit) where start + count >= limit:
+            _ = pass(chunk, max(0, limit - start), to)
+            hasJammed.withLock { $0 = true }
+            waitForHangUp(of: from)
+            return false
+        case .none, .cut, .flip, .stall, .jam: break
+        }
+        guard pass(chunk, count, to) else { return false }
+        carried.withLock { $0 += count }
+        return true
+    }
+
+    private func pass(_ chunk: [UInt8], _ count: Int, _ to: OpenFile) -> Bool {
+        var done = 0
+        while done < count {
+            let written = chunk.withUnsafeBytes { write(to.descriptor, $0.baseAddress! + done, count - done) }
+            guard written > 0 else { return false }
+            done += written
+        }
+        return true
+    }
+
+    private func waitForHangUp(of from: OpenFile) {
+        var request = pollfd(fd: from.descriptor, events: 0, revents: 0)
+        while poll(&request, 1, -1) < 0, errno == EINTR {}
     }
 }

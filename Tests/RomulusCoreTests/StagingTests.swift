@@ -109,6 +109,26 @@ import Testing
         #expect(buffer.filledBytes == 60)
     }
 
+    @Test func aStreamingBufferThatIsNeverCaughtUpWithLosesNothing() throws {
+        let storage = UnsafeMutableRawBufferPointer.allocate(byteCount: 64, alignment: 1)
+        defer { storage.deallocate() }
+        var buffer = EpochBuffer(storage: storage)
+        buffer.isReleased = true
+        var random = Seeded(4)
+        var sent: [UInt8] = []
+        var handedOn: [UInt8] = []
+        for _ in 0..<200 {
+            let piece = random.bytes(Int.random(in: 1...20, using: &random))
+            try piece.withUnsafeBytes { try buffer.append($0) }
+            sent += piece
+            // Always leaves something, so that the buffer never starts over by itself.
+            let count = max(0, buffer.waiting.count - Int.random(in: 1...20, using: &random))
+            handedOn += buffer.waiting.prefix(count)
+            buffer.didHandOn(count)
+        }
+        #expect(handedOn + Array(buffer.waiting) == sent)
+    }
+
     @Test func aStreamingBufferIsUsedFromItsBeginningAgain() throws {
         let storage = UnsafeMutableRawBufferPointer.allocate(byteCount: 16, alignment: 1)
         defer { storage.deallocate() }

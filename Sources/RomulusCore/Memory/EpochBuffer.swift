@@ -15,9 +15,18 @@ public struct EpochBuffer {
     public var waiting: UnsafeRawBufferPointer { bytes.part(from: handedOnBytes) }
 
     public mutating func append(_ piece: UnsafeRawBufferPointer) throws(StreamError) {
+        if isReleased, piece.count > storage.count - filledBytes { moveToFront() }
         guard piece.count <= storage.count - filledBytes else { throw .epochTooLong(limitBytes: storage.count) }
         UnsafeMutableRawBufferPointer(rebasing: storage[filledBytes...]).copyMemory(from: piece)
         filledBytes += piece.count
+    }
+
+    /// The first part streams through, and is larger than this memory: what has been handed on makes room.
+    private mutating func moveToFront() {
+        let left = waiting
+        storage.copyMemory(from: left)
+        filledBytes = left.count
+        handedOnBytes = 0
     }
 
     /// The first part streams through: once all is handed on, the memory is used from its beginning again.

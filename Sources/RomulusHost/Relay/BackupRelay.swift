@@ -182,7 +182,7 @@ public final class BackupRelay: @unchecked Sendable {
     /// Room to put bytes into; without it the link waits, and with it the primary.
     private var canCollect: Bool {
         guard let current = buffers.last, !current.isComplete else { return false }
-        return !current.isReleased || current.filledBytes - current.handedOnBytes < Self.streamingBytes
+        return !current.isReleased || current.waiting.count < min(Self.streamingBytes, current.storage.count / 2)
     }
 
     private func receive() {
@@ -239,7 +239,7 @@ public final class BackupRelay: @unchecked Sendable {
         case .data(let payload):
             var offset = 0
             while offset < payload.count, end == nil {
-                guard canCollect else { throw StreamError.bytesAfterEnd }
+                guard let current = buffers.last, !current.isComplete else { throw StreamError.bytesAfterEnd }
                 offset += try digestStream(UnsafeRawBufferPointer(rebasing: payload[offset...]))
             }
         }

@@ -95,7 +95,9 @@ public enum HelperControl {
                 recv(socket, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
             }
             if count == MemoryLayout<Words>.size, let message = decode(words) { return .message(message) }
-            if count < 0, errno == EINTR { continue }
+            // A peer that was killed with messages of ours unread makes the first read after it fail so; what it had
+            // sent itself is still to be read.
+            if count < 0, errno == EINTR || errno == ECONNRESET { continue }
             return count < 0 && errno == EAGAIN ? .nothing : .closed
         }
     }

@@ -5,6 +5,7 @@ Absolute times mean nothing under emulation. Pauses are what the guest itself me
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from statistics import mean, median
@@ -12,7 +13,7 @@ from statistics import mean, median
 from .follow import LineFollower
 from .guest import Pauses, Prober
 from .lab import Lab
-from .protection import FAILOVER_LINE, watch_failover
+from .protection import FAILOVER_LINE, Protection, watch_failover
 from .shell import say, wait_for
 from .table import table
 
@@ -27,7 +28,8 @@ class Sample:
     interval: int
     load: str
     pauses: Pauses
-    split: tuple[float, float, float, float] | None
+    pages: float
+    split: tuple[float, float, float] | None
 
     @property
     def rate(self) -> float:
@@ -59,20 +61,26 @@ def _samples(lab: Lab, mode: str, interval: int) -> list[Sample]:
     for load in LOADS:
         guest.ask(f"dirty {load}")
         time.sleep(4)
-        seen = len(protection.follower.epochs)
+        seen, pages_seen = len(protection.follower.epochs), len(_pages(protection))
         guest.ask("reset", 30)
         time.sleep(WINDOW_SECONDS)
         pauses = guest.pauses()
         epochs = protection.follower.epochs[seen:]
         split = tuple(mean(getattr(line, part) for line in epochs) / 1000
-                      for part in ("suspend", "copy", "resume", "pages")) if epochs else None
+                      for part in ("suspend", "copy", "resume")) if epochs else None
+        pages = mean(_pages(protection)[pages_seen:])
         say(f"{mode}, -i {interval}, dirty {load}: {pauses.count} checkpoints in {WINDOW_SECONDS} s,"
-            f" mean pause {pauses.mean / 1000:.0f} ms")
-        found.append(Sample(mode, interval, load, pauses, split))
+            f" mean pause {pauses.mean / 1000:.0f} ms, {pages:.0f} pages each")
+        found.append(Sample(mode, interval, load, pauses, pages, split))
         guest.ask("dirty 0", 30)
     lab.end_sessions()
     lab.reset()
     return found
+
+
+def _pages(protection: Protection) -> list[int]:
+    """The pages of each checkpoint so far, as libxc's own progress lines tell them in both modes."""
+    return [int(number) for number in re.findall(r"Checkpointed save: (\d+)/\1", protection.text)]
 
 
 def _find(samples: list[Sample], mode: str, interval: int, load: str) -> Sample:
@@ -86,19 +94,25 @@ def _print_pauses(samples: list[Sample]) -> None:
             stock, ours = (_find(samples, mode, interval, load) for mode in ("stock", "Romulus"))
             rows.append((
                 f"-i {interval}, dirty {load}", f"{stock.pauses.mean / 1000:.0f}", f"{ours.pauses.mean / 1000:.0f}",
-                f"{ours.pauses.mean / stock.pauses.mean:.2f}", f"{stock.rate:.2f}", f"{ours.rate:.2f}",
+                f"{ours.pauses.mean / stock.pauses.mean:.2f}", f"{stock.pages:.0f}", f"{ours.pages:.0f}",
+                f"{_per_page(ours) / _per_page(stock):.2f}", f"{stock.rate:.2f}", f"{ours.rate:.2f}",
                 f"{ours.rate / stock.rate:.2f}"))
-    print("\nPause per checkpoint (ms, mean, by the guest's TSC) and checkpoints per second\n\n" + table(rows, (
-        "run", "stock", "Romulus", "ratio", "stock/s", "Romulus/s", "ratio")) + "\n", flush=True)
+    print("\nPause (ms, mean, by the guest's TSC), pages per checkpoint, pause per page, and checkpoints per second\n\n"
+          + table(rows, ("run", "stock", "Romulus", "ratio", "pages", "Romulus", "per page", "stock/s", "Romulus/s",
+                         "ratio")) + "\n", flush=True)
+
+
+def _per_page(sample: Sample) -> float:
+    return sample.pauses.mean / sample.pages
 
 
 def _print_split(samples: list[Sample]) -> None:
     rows = []
     for sample in samples:
         if sample.split:
-            suspend, copy, resume, pages = sample.split
+            suspend, copy, resume = sample.split
             rows.append((f"-i {sample.interval}, dirty {sample.load}", f"{suspend:.0f}", f"{copy:.0f}", f"{resume:.0f}",
-                         f"{pages * 1000:.0f}"))
+                         f"{sample.pages:.0f}"))
     print("Where a pause goes with Romulus (ms, mean)\n\n" + table(rows, (
         "run", "request to suspended", "suspended to copied", "copied to resumed", "pages")) + "\n", flush=True)
 

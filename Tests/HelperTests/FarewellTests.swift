@@ -1,0 +1,107 @@
+import Foundation
+import RomulusCore
+import RomulusHost
+import SimulatedXen
+import Testing
+
+extension ProtectionTests {
+    /// Ends that one side tells the other.
+    @Suite struct FarewellTests {
+        let folder: TemporaryFolder
+
+        init() throws { folder = try TemporaryFolder() }
+
+        @Test func epochsAreAcknowledgedInOrderAndCtrlCDiscardsTheReplica() throws {
+            let guest = try ProtectedGuest(in: folder)
+            let writer = SimulatedGuest(in: guest.source, seed: 3)
+            defer { writer.stop() }
+            try guest.waitForCommits(10)
+            guest.interrupt()
+            let ending = try guest.end(farewell: .farewell(.protectionEnded, text: "bye"))
+            #expect(ending.primary.end == .stopRequested(signalName: "SIGINT"))
+            #expect(ending.primary.acknowledgedEpoch.rawValue >= 10)
+            #expect(ending.primary.statistics.epochCount == ending.primary.acknowledgedEpoch.rawValue)
+            #expect(ending.primary.wasFarewellHeard)
+            #expect(ending.backup.end == .discard(cause: "the primary said farewell: bye"))
+            #expect(ending.backup.lastEpoch >= ending.primary.acknowledgedEpoch)
+            #expect(ending.saved.exit == .status(0), "\(ending.saved.story)")
+            #expect(guest.source.calls(SIMXEN_CALL_PAUSE) == 0)
+        }
+
+        @Test(arguments: [1, 3]) func aKilledHelperIsNoReasonToActivateTheReplica(commits: Int) throws {
+            let guest = try ProtectedGuest(in: folder)
+            try guest.waitForCommits(commits)
+            guest.saver.process.kill(SIGKILL)
+            let ending = try guest.end(farewell: .farewell(.primaryFailed, text: "the helper died"))
+            #expect(ending.saved.exit == .signal(SIGKILL))
+            #expect(ending.primary.end == .saveEnded)
+            #expect(ending.primary.wasFarewellHeard)
+            #expect(ending.backup.end == .discard(cause: "the primary said farewell: the helper died"))
+        }
+
+        @Test func aHelperKilledInTheMiddleOfAnEpochIsNoReasonEither() throws {
+            let saver = Shared<HelperProcess.Service?>(nil)
+            let epochs = Shared(0)
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(whileSuspended: {
+                    epochs.change { $0 += 1 }
+                    if epochs.value == 4 { saver.value?.process.kill(SIGKILL) }
+                }))
+            saver.set(guest.saver)
+            let ending = try guest.end(farewell: .farewell(.primaryFailed, text: "the helper died"))
+            #expect(ending.saved.exit == .signal(SIGKILL))
+            #expect(ending.primary.acknowledgedEpoch.rawValue == 3)
+            #expect(ending.primary.wasFarewellHeard)
+            #expect(ending.backup.end == .discard(cause: "the primary said farewell: the helper died"))
+            #expect(guest.source.isSuspended, "resuming it is libxl's")
+            saver.set(nil)
+        }
+
+        @Test func aFailingHypercallEndsTheRunAndDiscardsTheReplica() throws {
+            let guest = try ProtectedGuest(in: folder)
+            try guest.waitForCommits(2)
+            simxen_arm_fault(guest.source.raw, SIMXEN_CALL_LOGDIRTY_CONTROL, EINVAL, 1)
+            let ending = try guest.end(farewell: .farewell(.primaryFailed, text: "no bitmap"))
+            #expect(ending.saved.result == -1 && ending.saved.errorNumber == EINVAL, "\(ending.saved.story)")
+            #expect(ending.primary.end == .saveEnded)
+            guest.expectDiscard(ending, cause: "no bitmap", "failing hypercall")
+        }
+
+        @Test func aDestroyedPrimaryHandsTheGuestOverAtOnce() throws {
+            let leave = Shared<PrimarySession.GuestLeave?>(nil)
+            let guest = try ProtectedGuest(
+                in: folder, .init(detectTimeoutMilliseconds: 60_000, guestLeave: { leave.value }))
+            try guest.waitForCommits(3)
+            leave.set(.destroyed)
+            let ending = try guest.end()
+            #expect(ending.primary.end == .guestLeft(.destroyed))
+            try guest.expectFailover(ending, "destroyed")
+        }
+
+        @Test func aGuestThatShutsDownTakesItsReplicaAlong() throws {
+            let leave = Shared<PrimarySession.GuestLeave?>(nil)
+            let guest = try ProtectedGuest(in: folder, .init(guestLeave: { leave.value }))
+            try guest.waitForCommits(3)
+            leave.set(.shutDown)
+            let ending = try guest.end()
+            #expect(ending.primary.end == .guestLeft(.shutDown))
+            guest.expectDiscard(ending, cause: "the guest has shut down", "shut down")
+        }
+
+        @Test func aRestoreThatFailsEndsTheRunAtOnceAndTheGuestGoesOn() throws {
+            let guest = try ProtectedGuest(in: folder, .init(detectTimeoutMilliseconds: 60_000))
+            try guest.waitForCommits(3)
+            guest.killRestorer()
+            let ending = try guest.end()
+            #expect(ending.restored?.exit == .signal(SIGKILL))
+            guest.expectDiscard(ending, cause: "the restore on the backup failed", "restorer killed")
+            guard case .backupLeft(.replicaDiscarded, _) = ending.primary.end else {
+                Issue.record("\(ending.primary.end)")
+                return
+            }
+            #expect(!ending.primary.isReplicaActive)
+            #expect(ending.saved.exit == .status(0), "\(ending.saved.story)")
+        }
+    }
+}

@@ -1,0 +1,91 @@
+import Foundation
+import RomulusCore
+import RomulusHost
+import SimulatedXen
+import Testing
+
+extension ProtectionTests {
+    /// Memory and time that run short.
+    @Suite struct FlowTests {
+        let folder: TemporaryFolder
+
+        init() throws { folder = try TemporaryFolder() }
+
+        @Test func stagingSmallerThanAnEpochMakesTheGuestWaitAndLosesNothing() throws {
+            let guest = try ProtectedGuest(
+                in: folder, .init(fault: .cut(after: 9_000_000), stagingBytes: 64 << 10, dirtyPages: 300))
+            let ending = try guest.end()
+            #expect(ending.primary.statistics.stagingFullCount > 0)
+            #expect(ending.backup.lastEpoch.rawValue >= 3, "the run went on")
+            try guest.expectFailover(ending, "small staging")
+        }
+
+        @Test func aRestoreSlowerThanTheLinkHoldsTheLinkUpAndLosesNothing() throws {
+            let guest = try ProtectedGuest(
+                in: folder, .init(epochLimitBytes: 2 << 20, restoreKibibytesPerMillisecond: 8))
+            try guest.waitForCommits(4)
+            guest.wire.stall()
+            let ending = try guest.end(hangsUp: false)
+            try guest.expectFailover(ending, "slow restore")
+        }
+
+        @Test func anEpochBeyondTheLimitFailsOverToTheOneBefore() throws {
+            let isLarge = Shared(false)
+            let source = Shared<SimulatedDomain?>(nil)
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(
+                    epochLimitBytes: 2 << 20,
+                    whileSuspended: {
+                        guard isLarge.value, let domain = source.value else { return }
+                        for page in 0..<UInt64(900) { simxen_mark_dirty(domain.raw, page) }
+                    }))
+            source.set(guest.source)
+            try guest.waitForCommits(3)
+            isLarge.set(true)
+            let ending = try guest.end()
+            try guest.expectFailover(ending, "large epoch")
+            guard case .failOver(let cause) = ending.backup.end else { return }
+            #expect(cause.contains("\(2 << 20)"), "the admin learns which limit: \(cause)")
+        }
+
+        @Test func aFullLinkDoesNotKeepTheRunFromBeingStopped() throws {
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(
+                    fault: .jam(after: 0), place: .init(.data(number: 1, afterEpoch: 2), 500),
+                    detectTimeoutMilliseconds: 60_000, stagingBytes: 64 << 10, dirtyPages: 600))
+            try guest.waitUntilJammed()
+            let begin = ContinuousClock.now
+            guest.interrupt()
+            let ending = try guest.end(farewell: .farewell(.protectionEnded, text: "bye"))
+            #expect(ContinuousClock.now - begin < .seconds(15))
+            #expect(ending.primary.end == .stopRequested(signalName: "SIGINT"))
+            #expect(ending.saved.result == -1, "\(ending.saved.story)")
+            #expect(!ending.primary.wasFarewellHeard, "it is behind what the link does not take")
+        }
+
+        @Test func suspendRequestsKeepThePeriod() throws {
+            let guest = try ProtectedGuest(in: folder, .init(periodMilliseconds: 120))
+            try guest.waitForCommits(5)
+            guest.interrupt()
+            let ending = try guest.end(farewell: .farewell(.protectionEnded, text: "bye"))
+            let requests = guest.suspendRequests
+            for (earlier, later) in zip(requests.dropFirst(), requests.dropFirst(2)) {
+                // The request reaches the test a moment after the helper has noted its time.
+                #expect(later - earlier >= .milliseconds(100))
+            }
+            #expect(ending.primary.statistics.pauseNanoseconds.count >= 5)
+        }
+
+        @Test func anEpochLongerThanThePeriodIsCountedAndTheNextBeginsAtOnce() throws {
+            let guest = try ProtectedGuest(in: folder, .init(periodMilliseconds: 4, whileSuspended: { usleep(8000) }))
+            try guest.waitForCommits(6)
+            guest.interrupt()
+            let ending = try guest.end(farewell: .farewell(.protectionEnded, text: "bye"))
+            let statistics = ending.primary.statistics
+            #expect(statistics.overrunCount >= 5 && statistics.overrunCount <= Int(statistics.epochCount))
+            #expect(statistics.pauseNanoseconds.largest >= 8_000_000)
+        }
+    }
+}

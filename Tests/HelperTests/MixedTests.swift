@@ -1,0 +1,132 @@
+import Foundation
+import RomulusCore
+import RomulusHost
+import SimulatedXen
+import Testing
+
+extension ProtectionTests {
+    /// One side has Romulus, the other does not: promise 4, stock stays stock.
+    @Suite struct MixedTests {
+        let folder: TemporaryFolder
+
+        init() throws { folder = try TemporaryFolder() }
+
+        @Test func withoutABackChannelTheStreamIsStockToTheLastByte() throws {
+            let file = try OpenFile(folder("stream"), O_RDWR | O_CREAT)
+            let run = try StockBackup(in: folder, link: file.descriptor, back: -1)
+            let saved = try run.start(afterEpoch: { $0 < 4 }).outcome()
+            #expect(saved.result == 0, "\(saved.story)")
+            let outcome = run.relay.finish { _ in .farewell(.protectionEnded, text: "") }
+            #expect(!outcome.wasFarewellHeard)
+            #expect(outcome.acknowledgedEpoch.rawValue == 5)
+
+            // The same guest under stock Remus.
+            let other = try TemporaryFolder()
+            let stockFile = try OpenFile(other("stream"), O_RDWR | O_CREAT)
+            let source = try SimulatedDomain(guestAt: other("source"), domid: 7, pageCount: 1024, seed: 5)
+            let stock = try StockBackup.startSaver(
+                source, to: stockFile, other, EpochCopies(), afterEpoch: { $0 < 4 }
+            ).outcome()
+            #expect(stock.result == 0, "\(stock.story)")
+            let paths = [folder("stream"), other("stream")]
+            let streams = try paths.map { try Data(contentsOf: URL(fileURLWithPath: $0)) }
+            #expect(streams[0] == streams[1], "\(streams[0].count) and \(streams[1].count) bytes")
+
+            let target = try SimulatedDomain(emptyAt: folder("target"), domid: 9, pageCount: 1024)
+            let restored = try StockStreams.startRestore(
+                into: target, from: try OpenFile(folder("stream"), O_RDONLY), type: .remus
+            ).outcome()
+            #expect(restored.result == 0, "\(restored.story)")
+            #expect(target.differingPages(from: try #require(run.copies[4])) == [])
+        }
+
+        @Test func aPlainSaveThroughTheLibraryIsStockByteForByteAndXensVerifierTakesIt() throws {
+            let source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: 1024, seed: 5)
+            let saves = try [true, false].map { isHooked in
+                let file = try OpenFile(folder("stream\(isHooked)"), O_RDWR | O_CREAT)
+                let saved = try StockStreams.savePlain(source, to: file) {
+                    if isHooked { $0.preload.insert(ProtectedGuest.library, at: 0) }
+                }
+                #expect(saved.result == 0, "\(saved.story)")
+                source.resume()
+                return try Data(contentsOf: URL(fileURLWithPath: folder("stream\(isHooked)")))
+            }
+            #expect(saves[0] == saves[1])
+            let verdict = try Program.verifyStream(folder("streamtrue"))
+            #expect(verdict.status == 0, "\(verdict.output)")
+        }
+
+        @Test func aRemusSaveWithoutOurXlIsLeftAlone() throws {
+            // The library is there but nobody has set the helper up: a stock xl with a stray preload.
+            let source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: 1024, seed: 5)
+            let file = try OpenFile(folder("stream"), O_RDWR | O_CREAT)
+            let saved = try StockBackup.startSaver(
+                source, to: file, folder, EpochCopies(), afterEpoch: { $0 < 2 },
+                adjust: { $0.preload.insert(ProtectedGuest.library, at: 0) }
+            ).outcome()
+            #expect(saved.result == 0 && saved.exit == .status(0), "\(saved.story)")
+            #expect(saved.standardError == "")
+        }
+
+        @Test func aBackupThatNeverAnswersGetsAStockStreamAndTheAdminAWarning() throws {
+            let target = try SimulatedDomain(emptyAt: folder("target"), domid: 9, pageCount: 1024)
+            let (here, there) = try OpenFile.pair()
+            let (back, silent) = try OpenFile.pair()
+            var lastEpoch = 0
+            let said = try StandardError.captured {
+                let run = try StockBackup(in: folder, link: here.descriptor, back: back.descriptor)
+                let tap = try StreamTap(from: there)
+                let saver = try run.start(afterEpoch: { $0 < 4 })
+                let restorer = try StockStreams.startRestore(into: target, from: tap.exit, type: .remus)
+                let saved = try saver.outcome()
+                #expect(saved.result == 0, "\(saved.story)")
+                let outcome = run.relay.finish { _ in .farewell(.primaryFailed, text: "") }
+                #expect(outcome.acknowledgedEpoch.rawValue == 5)
+                #expect(!outcome.wasFarewellHeard)
+                here.shutDown()
+                // What follows the announcement is what stock sends, so a stock backup takes over.
+                let restored = try restorer.outcome()
+                #expect(restored.result == 0, "\(restored.story)")
+                lastEpoch = StockWalk.epochEnds(tap.bytes).count
+                #expect(StockWalk.epochEnds(tap.bytes).last == tap.bytes.count)
+                #expect(target.differingPages(from: try #require(run.copies[lastEpoch - 1])) == [])
+            }
+            #expect(lastEpoch == 5)
+            #expect(said.contains("romulus: stock: warning: the backup did not answer as Romulus"))
+            withExtendedLifetime(silent) {}
+        }
+
+        @Test func aStockBackupIsMadeToDiscardItsReplicaWhenProtectionEnds() throws {
+            let target = try SimulatedDomain(emptyAt: folder("target"), domid: 9, pageCount: 1024)
+            let (here, there) = try OpenFile.pair()
+            let (back, silent) = try OpenFile.pair()
+            let run = try StockBackup(in: folder, link: here.descriptor, back: back.descriptor)
+            let signals = run.relay.signalEvent
+            let saver = try run.start(afterEpoch: { epoch in
+                if epoch == 3 {
+                    var mark = UInt64(1) << 40
+                    _ = write(signals, &mark, 8)
+                }
+                return true
+            })
+            let restorer = try StockStreams.startRestore(into: target, from: there, type: .remus)
+            _ = try saver.outcome()
+            let outcome = run.relay.finish { _ in .farewell(.protectionEnded, text: "") }
+            here.shutDown()
+            #expect(outcome.end == .stopRequested(signalName: "SIGTERM"))
+            #expect(outcome.acknowledgedEpoch.rawValue >= 4)
+            #expect(outcome.wasFarewellHeard)
+            #expect(try restorer.outcome().result == -1, "a stock backup must not activate the replica")
+            withExtendedLifetime(silent) {}
+        }
+
+        @Test func aStockPrimaryThatEndsIsTakenOverFromItsLastWholeEpoch() throws {
+            let stock = try StockPrimary(in: folder)
+            try stock.send(epochs: 5)
+            stock.hangUp()
+            let (restored, backup) = try stock.received()
+            #expect(backup.end == .failOver(cause: "the link to the primary ended without a farewell"))
+            try stock.expectReplica(restored, backup, epoch: 5)
+        }
+    }
+}

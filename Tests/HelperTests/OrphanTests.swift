@@ -1,0 +1,89 @@
+import RomulusCore
+import SimulatedXen
+import Testing
+
+extension ProtectionTests {
+    /// `xl` is killed under its helper: when the backup sees the link's end, the copy here must have been dealt with.
+    @Suite struct OrphanTests {
+        let folder: TemporaryFolder
+
+        init() throws { folder = try TemporaryFolder() }
+
+        private func expectPaused(_ helper: HelperAlone, _ pausesWhenLinkEnded: Shared<Int>) throws {
+            let outcome = try helper.outcome()
+            #expect(pausesWhenLinkEnded.value == 1, "the link ended before the copy here stood still")
+            #expect(outcome.exit == .status(1), "\(outcome.story)")
+            #expect(outcome.standardError.contains("the copy here is paused"))
+            #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 1)
+            #expect(!helper.surroundings.source.isRunning)
+        }
+
+        private func expectRunning(_ helper: HelperAlone) throws {
+            let outcome = try helper.outcome()
+            #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 0)
+            #expect(helper.surroundings.source.isRunning, "\(outcome.story)")
+            #expect(outcome.standardError.contains("the guest goes on here"))
+        }
+
+        @Test func afterTheFirstCommitTheRunningCopyIsPaused() throws {
+            let pauses = Shared(0)
+            let helper = try HelperAlone(
+                in: folder,
+                .init(afterCheckpoint: { around, epoch in
+                    guard epoch == 3 else { return around.commit(epoch) }
+                    try around.killXl()
+                    pauses.set(around.source.calls(SIMXEN_CALL_PAUSE))
+                }))
+            try expectPaused(helper, pauses)
+        }
+
+        @Test func afterTheFirstCommitTheSuspendedCopyIsPausedToo() throws {
+            let pauses = Shared(0)
+            let helper = try HelperAlone(
+                in: folder,
+                .init(whileSuspended: { around, epoch in
+                    guard epoch == 3 else { return }
+                    try around.killXl()
+                    pauses.set(around.source.calls(SIMXEN_CALL_PAUSE))
+                }))
+            try expectPaused(helper, pauses)
+            #expect(helper.surroundings.source.isSuspended)
+        }
+
+        @Test func aCommitThatTheHelperHasNotReadYetCountsToo() throws {
+            let pauses = Shared(0)
+            let helper = try HelperAlone(
+                in: folder,
+                .init(afterCheckpoint: { around, epoch in
+                    around.commit(epoch)
+                    try around.killXl()
+                    pauses.set(around.source.calls(SIMXEN_CALL_PAUSE))
+                }))
+            try expectPaused(helper, pauses)
+        }
+
+        @Test func beforeTheFirstCheckpointTheSuspendedGuestIsResumed() throws {
+            let helper = try HelperAlone(in: folder, .init(whileSuspended: { around, _ in try around.killXl() }))
+            try expectRunning(helper)
+            #expect(helper.surroundings.source.calls(SIMXEN_CALL_RESUME) == 1)
+        }
+
+        @Test func beforeTheFirstCommitTheRunningGuestGoesOn() throws {
+            let helper = try HelperAlone(in: folder, .init(afterCheckpoint: { around, _ in try around.killXl() }))
+            try expectRunning(helper)
+            #expect(helper.surroundings.source.calls(SIMXEN_CALL_RESUME) == 0)
+        }
+
+        @Test func anOrderToStopEndsTheSaveAndLeavesTheGuestRunning() throws {
+            let helper = try HelperAlone(
+                in: folder,
+                .init(afterCheckpoint: { around, epoch in
+                    if epoch == 3 { around.stop() } else { around.commit(epoch) }
+                }))
+            let outcome = try helper.outcome()
+            #expect(outcome.result != nil && outcome.exit == .status(0), "\(outcome.story)")
+            #expect(helper.surroundings.source.isRunning)
+            #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 0)
+        }
+    }
+}

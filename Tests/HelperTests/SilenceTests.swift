@@ -1,0 +1,97 @@
+import Foundation
+import RomulusCore
+import RomulusHost
+import SimulatedXen
+import Testing
+
+extension ProtectionTests {
+    /// A peer that says nothing, while its link stays open.
+    @Suite struct SilenceTests {
+        let folder: TemporaryFolder
+
+        init() throws { folder = try TemporaryFolder() }
+
+        @Test func aSilentPrimaryIsSuspectedAtTheTimeoutAndNotBefore() throws {
+            let guest = try ProtectedGuest(in: folder, .init(detectTimeoutMilliseconds: 200))
+            try guest.waitForCommits(3)
+            guest.wire.stall()
+            let ending = try guest.end(hangsUp: false)
+            try guest.expectFailover(ending, "stalled")
+            let silence = ending.backup.decidedAt - ending.backup.lastHeardAt
+            #expect(silence >= .nanoseconds(milliseconds: 200))
+            #expect(silence < .nanoseconds(milliseconds: 2000))
+        }
+
+        @Test func heartbeatsKeepAnIdleLinkAlive() throws {
+            let guest = try ProtectedGuest(in: folder, .init(detectTimeoutMilliseconds: 200, periodMilliseconds: 900))
+            try guest.waitForCommits(3)
+            guest.interrupt()
+            let ending = try guest.end(farewell: .farewell(.protectionEnded, text: "bye"))
+            #expect(ending.primary.end == .stopRequested(signalName: "SIGINT"))
+            guest.expectDiscard(ending, cause: "the primary said farewell: bye", "idle")
+        }
+
+        @Test func aSilentBackupEndsTheRunAndTheGuestGoesOn() throws {
+            let guest = try ProtectedGuest(in: folder, .init(detectTimeoutMilliseconds: 400))
+            try guest.waitForCommits(3)
+            guest.backWire.stall()
+            let ending = try guest.end()
+            guard case .backupSilent(let milliseconds) = ending.primary.end else {
+                Issue.record("\(ending.primary.end)")
+                return
+            }
+            #expect((300..<3000).contains(milliseconds))
+            // Between two epochs the stock code calls it 0; libxl finds its stream closed.
+            #expect(ending.saved.exit == .status(0), "\(ending.saved.story)")
+            #expect(guest.source.isRunning)
+            #expect(!ending.primary.wasFarewellHeard, "nothing came back, so nothing is known")
+            guest.expectDiscard(ending, cause: "the primary said farewell", "the way there still carries")
+        }
+
+        @Test func aBackupThatStopsReadingAndSpeakingLeavesASuspendedGuestToItsCaller() throws {
+            // An epoch that fits neither into staging nor into the link, so that the guest waits while suspended.
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(
+                    fault: .jam(after: 0), place: .init(.data(number: 1, afterEpoch: 3), 100), stagingBytes: 64 << 10,
+                    dirtyPages: 600))
+            try guest.waitUntilJammed()
+            guest.backWire.stall()
+            let ending = try guest.end(hangsUp: false)
+            guard case .backupSilent = ending.primary.end else {
+                Issue.record("\(ending.primary.end)")
+                return
+            }
+            #expect(ending.saved.result == -1 && ending.saved.errorNumber == EPIPE, "\(ending.saved.story)")
+            #expect(guest.source.isSuspended, "resuming it is libxl's")
+            #expect(guest.source.calls(SIMXEN_CALL_PAUSE) == 0)
+            try guest.expectFailover(ending, "jammed")
+        }
+
+        @Test func aLinkThatTakesNothingBeforeTheFirstCheckpointRunsOutOfPatience() throws {
+            let guest = try ProtectedGuest(
+                in: folder, .init(fault: .jam(after: 1_000_000), patienceMilliseconds: 400, stagingBytes: 256 << 10))
+            let ending = try guest.end(hangsUp: false)
+            guest.expectNoReplica(ending, "jammed in the first copy")
+            guard case .backupLeft(.replicaDiscarded, _) = ending.primary.end else {
+                Issue.record("\(ending.primary.end)")
+                return
+            }
+            #expect(guest.source.isRunning)
+        }
+
+        @Test func aSilentStockPrimaryHasTheStockTimeout() throws {
+            let stock = try StockPrimary(in: folder, detectTimeoutMilliseconds: 100, patienceMilliseconds: 700)
+            try stock.send(epochs: 4)
+            let (restored, backup) = try stock.received()
+            guard case .failOver = backup.end else {
+                Issue.record("\(backup.end)")
+                return
+            }
+            let silence = backup.decidedAt - backup.lastHeardAt
+            #expect(silence >= .nanoseconds(milliseconds: 700))
+            #expect(silence < .nanoseconds(milliseconds: 5000))
+            try stock.expectReplica(restored, backup, epoch: 4)
+        }
+    }
+}
