@@ -276,8 +276,10 @@ public final class BackupRelay: @unchecked Sendable {
 
     /// Everything complete is libxl's once the session has counted (and acknowledged) it.
     private func releaseAcknowledged() {
-        guard session.lastEpoch > releasedEpoch, let index = buffers.lastIndex(where: \.isComplete) else { return }
+        guard session.lastEpoch > releasedEpoch else { return }
         releasedEpoch = session.lastEpoch
+        // The first part streams through, and may have gone before its EPOCH_END came.
+        guard let index = buffers.lastIndex(where: \.isComplete) else { return }
         buffers[index].isReleased = true
     }
     private var releasedEpoch = Epoch.none

@@ -136,7 +136,9 @@ def _failover_steps(lab: Lab) -> list[float]:
     protection = lab.protect(guest)
     incoming = lab.b.domains()["guest--incoming"].id
     with Prober(guest) as prober, LineFollower(lab.b, f"xenstore-watch /local/domain/{incoming}/name") as names, \
-            LineFollower(lab.b, "tail -n 0 -f /var/log/messages") as messages:
+            LineFollower(lab.b, "tail -n 1 -f /var/log/messages") as messages:
+        # A watch fires once at its registration, and tail shows a line: from then on both are there.
+        wait_for("the backup's followers", lambda: names.lines and messages.lines, 30)
         protection.wait_epochs(5)
         moment = lab.a.power_cut()
         failover = watch_failover(protection, prober, moment)
