@@ -44,16 +44,24 @@ import Testing
         ("remus -Fbn -i 100 guest host", "primary"),
         ("remus -s c guest host", "primary"),
         ("remus -Fs c guest host", "primary"),
+        ("remus -sscript guest host", "primary"),
+        ("remus -N c -s c guest host", "primary"),
+        ("remus -F -i 100 -u -n -d -b -e guest host", "primary"),
+        ("remus -- -c host", "primary"),
+        ("-vvv -f -t remus guest host", "primary"),
         ("remus -N /script guest host", "primary"),
         ("remus -c guest host", "stock"),
         ("remus -pc guest host", "stock"),
         ("remus -F -c guest host", "stock"),
+        ("remus -s c -c guest host", "stock"),
+        ("remus guest host -c", "stock"),
         ("migrate-receive -r", "backup"),
         ("migrate-receive -r  -e", "backup"),
         ("migrate-receive -re", "backup"),
         ("migrate-receive", "stock"),
         ("migrate-receive -e", "stock"),
         ("migrate-receive --colo", "stock"),
+        ("migrate-receive --colo --coloft-script /etc/rc", "stock"),
         ("migrate guest host", "stock"),
         ("create -c guest.cfg", "stock"),
     ]) func onlyRemusGetsTheLibrary(command: String, role: String) throws {
@@ -76,6 +84,19 @@ import Testing
         #expect(lines[0].hasPrefix("romulus: \(installed)/libromulus.so.0 is missing"))
         #expect(lines[1] == "role=stock preload=none args=remus g h")
         #expect(try Program.run("\(installed)/xl", ["list"]).output == "role=stock preload=none args=list\n")
+    }
+
+    private static let usualHelpers = ["/usr/lib/xen", "/usr/libexec/xen", "/usr/local/lib/xen"].map {
+        $0 + "/bin/libxl-save-helper"
+    }
+
+    @Test(.enabled(if: !usualHelpers.contains(where: FileManager.default.fileExists)))
+    func aMissingHelperLeavesStockXlWithOneLineThatSaysWhy() throws {
+        try FileManager.default.removeItem(atPath: folder("bin/libxl-save-helper"))
+        let lines = try Program.run("\(installed)/xl", ["migrate-receive", "-r"]).output.split(separator: "\n")
+        #expect(lines.count == 2)
+        #expect(lines[0].hasPrefix("romulus: libxl-save-helper was not found"))
+        #expect(lines[1] == "role=stock preload=none args=migrate-receive -r")
     }
 
     @Test func activatingAndDeactivatingTwiceIsActivatingAndDeactivatingOnce() throws {

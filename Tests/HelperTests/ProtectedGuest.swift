@@ -49,8 +49,8 @@ final class ProtectedGuest: Sendable {
             guestAt: folder("source"), domid: 7, pageCount: settings.pages, seed: settings.seed)
         self.source = source
         target = try SimulatedDomain(emptyAt: folder("target"), domid: 9, pageCount: settings.pages)
-        wire = try Wire(settings.fault, at: settings.place)
         backWire = try Wire()
+        wire = try Wire(settings.fault, at: settings.place, waitingFor: backWire)
         let log = Log(guest: "test")
         let patience = Int64.nanoseconds(milliseconds: settings.patienceMilliseconds)
         primary = try PrimaryRelay(

@@ -31,9 +31,15 @@ final class Wire: Sendable {
     private let carried = Mutex(0)
     private let fault: Mutex<Fault>
     private let hasJammed = Mutex(false)
+    private let opposite: Wire?
+    /// How far this direction may be ahead of the other one's first byte.
+    private static let leadBytes = 64 << 10
 
-    /// - Parameter place: where the fault strikes, instead of the offset in `fault`.
-    init(_ fault: Fault = .none, at place: FrameScanner.Place? = nil) throws {
+    /// - Parameters:
+    ///   - place: where the fault strikes, instead of the offset in `fault`.
+    ///   - opposite: the direction whose first byte is waited for, so that an answer is not late on a busy machine.
+    init(_ fault: Fault = .none, at place: FrameScanner.Place? = nil, waitingFor opposite: Wire? = nil) throws {
+        self.opposite = opposite
         self.fault = Mutex(place == nil ? fault : .none)
         let (entry, inner) = try OpenFile.pair()
         let (outer, exit) = try OpenFile.pair()
@@ -84,6 +90,7 @@ final class Wire: Sendable {
         }
         guard pass(chunk, count, to) else { return false }
         carried.withLock { $0 += count }
+        if start < Self.leadBytes, start + count >= Self.leadBytes { waitForOpposite() }
         return true
     }
 
@@ -95,6 +102,11 @@ final class Wire: Sendable {
             done += written
         }
         return true
+    }
+
+    private func waitForOpposite() {
+        let deadline = ContinuousClock.now + .seconds(20)
+        while let opposite, opposite.carriedBytes == 0, ContinuousClock.now < deadline { usleep(200) }
     }
 
     private func waitForHangUp(of from: OpenFile) {
