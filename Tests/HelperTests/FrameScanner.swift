@@ -19,7 +19,7 @@ struct FrameScanner {
         var description: String { "\(frame) + \(offset)" }
     }
 
-    static let headerBytes = 16
+    static let headerBytes = 20
     private static let dataType: UInt32 = 1
     private static let epochEndType: UInt32 = 2
     /// FRAMES_BEGIN's type and body length.

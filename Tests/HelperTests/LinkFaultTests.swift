@@ -17,19 +17,22 @@ extension ProtectionTests {
             try guest.expectFailover(try guest.end(), "seed \(seed), cut after \(offset)")
         }
 
+        /// A whole EPOCH_END: header, number, length.
+        private static let epochEndBytes = FrameScanner.headerBytes + 16
+
         @Test(arguments: [
-            FrameScanner.Place(.epochEnd(1), 32),
+            FrameScanner.Place(.epochEnd(1), epochEndBytes),
             .init(.data(number: 1, afterEpoch: 1), 0),
             .init(.data(number: 1, afterEpoch: 1), 7),
             .init(.data(number: 1, afterEpoch: 1), 16),
             // In a page of the first PAGE_DATA record, and between that record and the next.
-            .init(.data(number: 1, afterEpoch: 2), 16 + 5_000),
+            .init(.data(number: 1, afterEpoch: 2), FrameScanner.headerBytes + 5_000),
             .init(.data(number: 1, afterEpoch: 4), 100_001),
             .init(.epochEnd(2), 0),
             .init(.epochEnd(2), 9),
             .init(.epochEnd(3), 16),
-            .init(.epochEnd(3), 31),
-            .init(.epochEnd(4), 32),
+            .init(.epochEnd(3), epochEndBytes - 1),
+            .init(.epochEnd(4), epochEndBytes),
         ]) func aCutInAFrameRestoresTheLastCompleteEpoch(place: FrameScanner.Place) throws {
             let guest = try ProtectedGuest(in: folder, .init(fault: .cut(after: 0), place: place))
             let ending = try guest.end()
@@ -37,7 +40,7 @@ extension ProtectionTests {
             let complete =
                 switch place.frame {
                 case .data(_, let epoch): epoch
-                case .epochEnd(let epoch): place.offset >= 32 ? epoch : epoch - 1
+                case .epochEnd(let epoch): place.offset >= Self.epochEndBytes ? epoch : epoch - 1
                 }
             #expect(ending.backup.lastEpoch.rawValue == UInt64(complete))
         }
@@ -52,14 +55,16 @@ extension ProtectionTests {
         }
 
         @Test(arguments: [
-            // Type, the length's high octet, sequence, checksum, payload.
+            // Type, the length's high and low octets, sequence, checksums, payload.
             FrameScanner.Place(.data(number: 1, afterEpoch: 3), 0),
+            .init(.data(number: 1, afterEpoch: 3), 5),
             .init(.data(number: 1, afterEpoch: 3), 7),
             .init(.data(number: 1, afterEpoch: 3), 9),
             .init(.data(number: 1, afterEpoch: 3), 14),
             .init(.data(number: 1, afterEpoch: 3), 16),
             .init(.data(number: 1, afterEpoch: 3), 9_000),
             .init(.epochEnd(4), 3),
+            .init(.epochEnd(4), 5),
             .init(.epochEnd(4), 12),
             .init(.epochEnd(4), 16),
             .init(.epochEnd(4), 24),

@@ -29,10 +29,14 @@ import Testing
         var encoder = FrameEncoder()
         let frame = encoder.frame(.heartbeat(Epoch(rawValue: 0x0102)))
         #expect(Array(frame[0..<12]) == [3, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0])
-        #expect(Array(frame[16...]) == [2, 1, 0, 0, 0, 0, 0, 0])
-        let sum = (Array(frame[0..<12]) + Array(frame[16...])).withUnsafeBytes { ~CRC32C.software(~0, $0) }
-        #expect(
-            frame[12..<16].enumerated().allSatisfy { $0.element == UInt8(truncatingIfNeeded: sum >> ($0.offset * 8)) })
+        #expect(Array(frame[20...]) == [2, 1, 0, 0, 0, 0, 0, 0])
+        func sum(_ bytes: [UInt8]) -> [UInt8] {
+            var sum: [UInt8] = []
+            sum.append(littleEndian: bytes.withUnsafeBytes { ~CRC32C.software(~0, $0) })
+            return sum
+        }
+        #expect(Array(frame[12..<16]) == sum(Array(frame[0..<12])))
+        #expect(Array(frame[16..<20]) == sum(Array(frame[0..<12]) + Array(frame[20...])))
     }
 
     @Test func everyMessageComesBack() throws {
@@ -72,9 +76,9 @@ import Testing
                 var damaged = frame
                 damaged[bit / 8] ^= 1 << UInt8(bit % 8)
                 var decoder = FrameDecoder()
-                // A longer length makes the frame incomplete; everything else is refused.
-                let accepted = (try? decode(damaged, with: &decoder)) ?? nil
-                #expect(accepted == nil, "bit \(bit) of \(message)")
+                #expect(throws: FrameError.checksum, "bit \(bit) of \(message)") {
+                    try decode(damaged, with: &decoder)
+                }
             }
         }
     }
@@ -96,17 +100,32 @@ import Testing
         #expect(throws: FrameError.outOfSequence(expected: 0, found: 1)) { try decode(second, with: &decoder) }
     }
 
-    @Test func aLengthAboveTheBoundIsRefusedAtOnce() {
+    private func header(type: UInt32, length: Int) -> [UInt8] {
         var header: [UInt8] = []
-        header.append(littleEndian: UInt32(1))
-        header.append(littleEndian: UInt32(FrameFormat.maximumPayloadBytes + 1))
-        header.append(littleEndian: UInt64(0))
+        header.append(littleEndian: type)
+        header.append(littleEndian: UInt32(length))
+        header.append(littleEndian: UInt32(0))
+        header.append(littleEndian: header.withUnsafeBytes(CRC32C.checksum))
+        header.append(littleEndian: UInt32(0))
+        return header
+    }
+
+    @Test func aLengthAboveTheBoundIsRefusedAtOnce() {
         var decoder = FrameDecoder()
         #expect(throws: FrameError.tooLong(lengthBytes: FrameFormat.maximumPayloadBytes + 1)) {
-            try decode(header, with: &decoder)
+            try decode(header(type: 1, length: FrameFormat.maximumPayloadBytes + 1), with: &decoder)
         }
-        #expect(throws: FrameError.unknownType(0)) {
-            try decode([UInt8](repeating: 0, count: 16), with: &decoder)
+        #expect(throws: FrameError.unknownType(0)) { try decode(header(type: 0, length: 8), with: &decoder) }
+    }
+
+    @Test func aDamagedLengthIsRefusedAtOnceAndNotWaitedFor() {
+        var encoder = FrameEncoder()
+        let frame = encoder.frame(.epochEnd(Epoch(rawValue: 1), streamBytes: 9))
+        for bit in 0..<32 {
+            var damaged = frame
+            damaged[4 + bit / 8] ^= 1 << UInt8(bit % 8)
+            var decoder = FrameDecoder()
+            #expect(throws: FrameError.checksum) { try decode(damaged, with: &decoder) }
         }
     }
 

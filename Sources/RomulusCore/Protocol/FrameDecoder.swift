@@ -38,6 +38,9 @@ public struct FrameDecoder {
         in bytes: UnsafeRawBufferPointer
     ) throws(FrameError) -> (frame: Frame, totalBytes: Int)? {
         guard bytes.count >= FrameFormat.headerBytes else { return nil }
+        var crc = CRC32C()
+        crc.update(bytes.part(from: 0, count: FrameFormat.checkedHeaderBytes))
+        guard crc.value == bytes.littleEndian(at: FrameFormat.checkedHeaderBytes) else { throw .checksum }
         let rawType: UInt32 = bytes.littleEndian(at: 0)
         guard let type = FrameFormat.FrameType(rawValue: rawType) else { throw .unknownType(rawType) }
         let length = Int(bytes.littleEndian(at: 4, as: UInt32.self))
@@ -47,10 +50,8 @@ public struct FrameDecoder {
         guard bytes.count >= FrameFormat.headerBytes + length else { return nil }
 
         let payload = bytes.part(from: FrameFormat.headerBytes, count: length)
-        var crc = CRC32C()
-        crc.update(bytes.part(from: 0, count: 12))
         crc.update(payload)
-        guard crc.value == bytes.littleEndian(at: 12) else { throw .checksum }
+        guard crc.value == bytes.littleEndian(at: FrameFormat.checkedHeaderBytes + 4) else { throw .checksum }
         sequence &+= 1
 
         let frame: Frame = type == .data ? .data(payload) : .message(try Self.message(type, payload))

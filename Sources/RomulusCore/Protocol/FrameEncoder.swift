@@ -31,6 +31,7 @@ public struct FrameEncoder {
 
         var crc = CRC32C()
         header.withUnsafeBytes { crc.update($0) }
+        header.append(littleEndian: crc.value)
         crc.update(payload.0)
         crc.update(payload.1)
         header.append(littleEndian: crc.value)

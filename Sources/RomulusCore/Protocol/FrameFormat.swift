@@ -1,7 +1,10 @@
 /// Frames: what both directions consist of once a receiver has answered; docs/protocol.md, "Frames".
 public enum FrameFormat {
-    /// Type (4 bytes), payload length (4), sequence number (4), CRC32C of those twelve bytes and the payload (4).
-    public static let headerBytes = 16
+    /// Type (4 bytes), payload length (4), sequence number (4), CRC32C of those twelve bytes (4), CRC32C of those twelve
+    /// bytes and the payload (4).
+    public static let headerBytes = 20
+    /// What both checksums cover of the header. Its own is there because a damaged length would be waited for.
+    static let checkedHeaderBytes = 12
     /// Large enough that a header costs nothing, small enough that a heartbeat never waits long behind one.
     public static let maximumPayloadBytes = 256 << 10
 
