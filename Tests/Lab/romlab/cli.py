@@ -24,6 +24,8 @@ USAGE = """usage: lab COMMAND
 
 def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup stays nohup
+        signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     commands = {"up": _up, "down": _down, "ssh": _ssh, "images": _images, "test": _test, "demo": _demo, "measure": _measure, "list": _list}
     if not arguments or arguments[0] not in commands:
         warn(USAGE)
@@ -46,14 +48,14 @@ def _up(arguments: list[str]) -> int:
     try:
         lab.up(with_romulus="--stock" not in arguments)
     except BaseException:
-        lab.down()
+        _take_down(lab)
         raise
     say("`make lab-ssh HOST=a` opens a shell; `make lab-down` ends it all")
     return 0
 
 
 def _down(_: list[str]) -> int:
-    Lab().down()
+    _take_down(Lab(boots=False))
     return 0
 
 
@@ -61,7 +63,7 @@ def _ssh(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in ("a", "b"):
         warn(USAGE)
         return 2
-    lab = Lab()
+    lab = Lab(boots=False)
     host = lab.a if arguments[0] == "a" else lab.b
     if not host.is_on():
         raise LabError(f"host {host.name} is not up: make lab-up")
@@ -77,9 +79,7 @@ def _test(arguments: list[str]) -> int:
         budget = float(arguments[place + 1])
         del arguments[place:place + 2]
     keep = "--keep" in arguments
-    chosen = [name for name in runner.names()
-              if not (wanted := [one for one in arguments if one != "--keep"])
-              or any(name.startswith(one) or name.endswith(one) for one in wanted)]
+    scenarios = runner.chosen([one for one in arguments if one != "--keep"])
     lab = Lab()
     try:
         if all(host.is_on() for host in lab.hosts):
@@ -87,10 +87,12 @@ def _test(arguments: list[str]) -> int:
             lab.install_romulus(*lab.hosts)
         else:
             lab.up()
-        return 0 if runner.run_all(lab, chosen, budget) else 1
+        return 0 if runner.run_all(lab, scenarios, budget) else 1
     finally:
-        if not keep:
-            lab.down()
+        if keep:
+            lab.end_sessions()
+        else:
+            _take_down(lab)
 
 
 def _demo(_: list[str]) -> int:
@@ -109,7 +111,14 @@ def _from_nothing(story: Callable[[Lab], None]) -> int:
         story(lab)
         return 0
     finally:
-        lab.down()
+        _take_down(lab)
+
+
+def _take_down(lab: Lab) -> None:
+    """To its end: an impatient second Ctrl-C must not leave a machine behind."""
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.SIG_IGN)
+    lab.down()
 
 
 def _list(_: list[str]) -> int:

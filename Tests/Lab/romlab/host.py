@@ -75,22 +75,29 @@ class Host:
         """Takes over a machine that an earlier command has started."""
         if self.pid_file.exists():
             pid = int(self.pid_file.read_text())
-            self.pid = pid if _is_qemu(pid) else None
+            self.pid = pid if self._is_ours(pid) else None
+
+    def _is_ours(self, pid: int) -> bool:
+        """A left-over pid file may name a process of somebody else by now; ours has this state's disk on its line."""
+        try:
+            return f"file={self.state / self.name}.qcow2," in Path(f"/proc/{pid}/cmdline").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
 
     def is_on(self) -> bool:
-        return self.pid is not None and _is_qemu(self.pid)
+        return self.pid is not None and _lives(self.pid)
 
     def power_cut(self) -> float:
         """Pulls the plug. The moment, by the lab's monotonic clock."""
         moment = time.monotonic()
         if self.pid is not None:
-            if _is_qemu(self.pid):
+            if _lives(self.pid):
                 os.kill(self.pid, signal.SIGKILL)
             try:
                 os.waitpid(self.pid, 0)
             except ChildProcessError:
                 pid = self.pid
-                wait_for(f"QEMU of host {self.name} to end", lambda: not _is_qemu(pid), 10, 0.01)
+                wait_for(f"QEMU of host {self.name} to end", lambda: not _lives(pid), 10, 0.01)
         self.pid = None
         self.pid_file.unlink(missing_ok=True)
         return moment
@@ -168,7 +175,7 @@ class DomainLine:
         return f"{self.name}({self.id}, {self.state})"
 
 
-def _is_qemu(pid: int) -> bool:
+def _lives(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
         return state != "Z"

@@ -22,7 +22,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 class Lab:
-    def __init__(self) -> None:
+    def __init__(self, boots: bool = True) -> None:
+        """`boots` is false for commands that only look after hosts that are there: they need no images and no logs."""
         STATE.mkdir(parents=True, exist_ok=True)
         # One command at a time: the hosts' disks and taps are shared.
         self._lock = open(STATE / "lock", "w")
@@ -31,10 +32,12 @@ class Lab:
         except BlockingIOError as error:
             raise LabError(f"another lab command is running ({STATE}/lock)") from error
         os.set_inheritable(self._lock.fileno(), False)
-        self.network = Network("romulus-lab")
-        self.images = images.prepare()
+        # As the state directory is called: a lab with its own state touches no other one's network.
+        self.network = Network(STATE.name)
+        self.images = images.prepare() if boots else images.Images(images.CACHE)
         self.logs = LOGS / time.strftime("%Y%m%d-%H%M%S")
-        self.logs.mkdir(parents=True, exist_ok=True)
+        if boots:
+            self.logs.mkdir(parents=True, exist_ok=True)
         self.a = Host("a", STATE, self.network, self.images)
         self.b = Host("b", STATE, self.network, self.images)
         self.hosts = (self.a, self.b)

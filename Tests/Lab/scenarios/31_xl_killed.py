@@ -12,5 +12,6 @@ def run(lab):
     wait_for("the backup to take over", lambda: lab.b.syslog("failover: "), 20)
     wait_for("the replica to run", lambda: lab.running_copies("guest") == ["b"], 20)
     assert_answers(guest)
+    assert guest.ask("check", 30) == "OK"
     assert not lab.a.domains()["guest"].runs, "two copies run"
     assert lab.a.syslog("the copy here is paused"), "nobody says what to do with the old copy"
