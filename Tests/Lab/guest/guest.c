@@ -7,13 +7,16 @@
  *   pauses             "count mean median max" of the pauses since the last reset, in microseconds
  *   dirty N            from now on dirties N MiB per second; "dirty max" as fast as it can; "dirty 0" not at all
  *   check              "OK" when every page of the checked region holds what was last written there, else "BAD ..."
+ *   stream             "<last n received> <last g sent>" of the most recent connection in stream.c, or "BAD ..."
  *   poweroff           shuts the guest down
  * UDP port 7000: any datagram is answered with "<datagram> <counter>".
+ * TCP port 7001: the numbered echo of stream.c. Every port answers over IPv4 and IPv6.
  *
  * A pause is a suspension that the kernel knows of (CLOCK_BOOTTIME moves on against CLOCK_MONOTONIC); its length is
  * read off the TSC, because the guest's clocks hide most of it.
  */
 #define _GNU_SOURCE
+#include "guest.h"
 #include <arpa/inet.h>
 #include <poll.h>
 #include <pthread.h>
@@ -36,7 +39,7 @@
 #define PAUSES_KEPT 100000
 #define CLIENTS 8
 
-static volatile uint64_t counter;
+volatile uint64_t counter;
 static volatile long dirty_rate; /* MiB per second, -1 for as fast as possible */
 
 static uint64_t nanoseconds(clockid_t clock)
@@ -193,6 +196,8 @@ static void obey(char *command, char *answer, size_t size)
         dirty_rate = !strcmp(command + 6, "max") ? -1 : atol(command + 6);
     } else if (!strcmp(command, "check")) {
         check(answer, size);
+    } else if (!strcmp(command, "stream")) {
+        describe_stream(answer, size);
     } else if (!strcmp(command, "poweroff")) {
         sync();
         reboot(RB_POWER_OFF);
@@ -201,11 +206,12 @@ static void obey(char *command, char *answer, size_t size)
     }
 }
 
-static int server(int type)
+int server(int type, int port)
 {
-    int fd = socket(AF_INET, type, 0), on = 1;
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(PORT) };
+    int fd = socket(AF_INET6, type, 0), on = 1, off = 0;
+    struct sockaddr_in6 address = { .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_any };
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || (type == SOCK_STREAM && listen(fd, CLIENTS)))
         perror("guest: bind");
     return fd;
@@ -213,7 +219,7 @@ static int server(int type)
 
 static void echo(int fd)
 {
-    struct sockaddr_in from;
+    struct sockaddr_in6 from;
     socklen_t length = sizeof(from);
     char text[256];
     ssize_t n = recvfrom(fd, text, 128, 0, (struct sockaddr *)&from, &length);
@@ -225,7 +231,10 @@ static void echo(int fd)
 
 static void serve(void)
 {
-    struct pollfd polls[2 + CLIENTS] = { { server(SOCK_DGRAM), POLLIN, 0 }, { server(SOCK_STREAM), POLLIN, 0 } };
+    struct pollfd polls[2 + CLIENTS] = {
+        { server(SOCK_DGRAM, PORT), POLLIN, 0 },
+        { server(SOCK_STREAM, PORT), POLLIN, 0 },
+    };
     for (int i = 2; i < 2 + CLIENTS; i++)
         polls[i] = (struct pollfd){ -1, POLLIN, 0 };
     for (;;) {
@@ -275,6 +284,7 @@ int main(void)
     pthread_create(&thread, NULL, count, NULL);
     pthread_create(&thread, NULL, keep_rewriting, NULL);
     pthread_create(&thread, NULL, dirty, dirtied);
+    pthread_create(&thread, NULL, serve_streams, NULL);
     printf("guest: ready\n");
     fflush(stdout);
     serve();

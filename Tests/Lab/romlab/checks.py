@@ -33,6 +33,37 @@ def assert_goes_on(lab: "Lab", guest: Guest, host: str) -> None:
         raise LabError(f"the guest's memory is damaged: {check}")
 
 
+def wait_one_copy(lab: "Lab", guest: Guest, timeout: float = 60) -> str:
+    """Until exactly one copy runs, on whichever host, and answers; never two at once on the way."""
+    seen: list[list[str]] = [[]]
+
+    def one() -> str | None:
+        seen.append(lab.running_copies(guest.name))
+        # The hosts are asked one after the other: a guest on its way may be seen on both, once.
+        if len(seen[-1]) > 1 and len(seen[-2]) > 1:
+            raise LabError(f"copies run on {seen[-1]}")
+        return seen[-1][0] if len(seen[-1]) == 1 and guest.answers() else None
+    return wait_for(f"one copy of guest {guest.name} to run", one, timeout, 0.3)
+
+
+def assert_stays(lab: "Lab", guest: Guest, host: str, seconds: float) -> None:
+    """For that long, the copy on that host runs, alone."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        copies = lab.running_copies(guest.name)
+        if copies != [host]:
+            raise LabError(f"copies run on {copies}, not on {host} alone")
+        time.sleep(0.5)
+    assert_goes_on(lab, guest, host)
+
+
+def assert_paused(host: Host, name: str) -> None:
+    """The copy is there, and frozen: nobody destroyed it, and it does not run."""
+    line = host.domains().get(name)
+    if line is None or not line.is_paused:
+        raise LabError(f"the copy on host {host.name} is {line or 'gone'}, not paused")
+
+
 def wait_gone(host: Host, name: str, timeout: float = 20) -> None:
     wait_for(f"{name} to be gone from host {host.name}", lambda: name not in host.domains(), timeout, 0.3)
 

@@ -9,6 +9,7 @@ from .guest import Prober
 from .lab import Lab
 from .protection import watch_failover
 from .shell import say
+from .stream import Stream
 from .table import table
 
 PROTECTED_SECONDS = 20
@@ -27,12 +28,20 @@ def run(lab: Lab) -> None:
     say("host a: xl remus guest hostb")
     protection = lab.start_protection(guest)
     _wait_protected(protection)
-    with Prober(guest) as prober:
+    with Prober(guest) as prober, Stream(guest) as stream:
+        say(f"a client opens a TCP connection to the guest, from its port {stream.port}")
         _show_protected(protection, prober)
+        port, answered = stream.port, len(stream.echoed)
         say("pulling host a's plug (kill -9 of its QEMU)")
-        failover = watch_failover(protection, prober, lab.a.power_cut())
+        moment = lab.a.power_cut()
+        failover = watch_failover(protection, prober, moment)
+        stream.assert_consistent()
+        same = "yes" if stream.port == port else "no"
+        sent, echoed, silence = len(stream.sent), len(stream.echoed), stream.silence(moment)
     say(f"host b runs the guest: it answers again after {failover.downtime:.2f} s, its memory is {failover.check}")
     say(f"host b says: {lab.b.syslog('failover: ')[-1].split('romulus: ')[-1]}")
+
+    say(f"the open TCP connection has survived: nothing lost, nothing doubled, silent for {silence:.2f} s")
 
     # The first epoch is the whole guest: it says nothing about the others.
     epochs = [line for line in protection.follower.epochs if line.epoch > 1]
@@ -45,6 +54,10 @@ def run(lab: Lab) -> None:
         ("guest unreachable for", f"{failover.downtime:.2f} s"),
         ("counter before the cut", failover.before.counter),
         ("counter after it", failover.after.counter),
+        ("client's connection still the same", same),
+        ("messages answered on it before the cut", answered),
+        ("messages sent on it in all", sent),
+        ("messages answered in all", echoed),
     ]) + "\n\n    Times are those of an emulated machine: real ones are shorter.\n", flush=True)
 
 

@@ -42,18 +42,23 @@ def make_in_namespace(network: Network, make: Callable[[], socket.socket]) -> so
 
 
 class Guest:
-    """A guest by its configuration in dom0's /guest and the address that the configuration gives it."""
+    """A guest by its configuration in dom0's /guest, where its number is the end of its addresses and its MAC."""
 
-    def __init__(self, network: Network, name: str, config: str, address: str):
+    def __init__(self, network: Network, name: str, config: str, number: int):
         self.network = network
         self.name = name
         self.config = config
-        self.address = address
+        self.address = f"10.77.0.{number}"
+        self.address6 = f"fd77::{number}"
+        self.mac = bytes((0x00, 0x16, 0x3E, 0x77, 0x00, number))
 
-    def ask(self, command: str, timeout: float = 10) -> str:
+    def address_in(self, family: int) -> str:
+        return self.address6 if family == socket.AF_INET6 else self.address
+
+    def ask(self, command: str, timeout: float = 10, family: int = socket.AF_INET) -> str:
         """One command, one line of answer."""
-        with make_in_namespace(
-                self.network, lambda: socket.create_connection((self.address, PORT), timeout)) as connection:
+        address = (self.address_in(family), PORT)
+        with make_in_namespace(self.network, lambda: socket.create_connection(address, timeout)) as connection:
             connection.settimeout(timeout)
             connection.sendall(command.encode() + b"\n")
             answer = connection.makefile().readline().strip()
@@ -87,9 +92,14 @@ class Pauses:
 
 @dataclass(frozen=True)
 class Reply:
+    """Of one probe. The counter is the guest's own: how far the copy that answered had come."""
     sent: float
     received: float
     counter: int
+
+    @property
+    def took(self) -> float:
+        return self.received - self.sent
 
 
 class Prober:
@@ -97,11 +107,11 @@ class Prober:
 
     INTERVAL = 0.02
 
-    def __init__(self, guest: Guest):
+    def __init__(self, guest: Guest, family: int = socket.AF_INET):
         self.replies: list[Reply] = []
-        self._socket = make_in_namespace(guest.network, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        self._socket = make_in_namespace(guest.network, lambda: socket.socket(family, socket.SOCK_DGRAM))
         self._socket.setblocking(False)
-        self._address = (guest.address, PORT)
+        self._address = (guest.address_in(family), PORT)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -141,6 +151,16 @@ class Prober:
                 return later[0]
             time.sleep(0.01)
         raise LabError(f"the guest answered no probe within {timeout:.0f} s")
+
+    def assert_never_ahead(self) -> None:
+        """No reply that was seen outside is ahead of the guest that goes on: replies come in the order in which they
+        were sent, and so the counter goes back only where a copy goes on from before what another one has told."""
+        highest = 0
+        for reply in list(self.replies):
+            if reply.counter < highest:
+                raise LabError(
+                    f"the guest that goes on answered with counter {reply.counter}, but {highest} was seen outside")
+            highest = reply.counter
 
     def stop(self) -> None:
         self._stop.set()

@@ -7,12 +7,13 @@ import re
 import shlex
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 from .images import Images
 from .network import Network
-from .shell import LabError, run, wait_for
+from .shell import LabError, end_process, lives, run, wait_for
 
 INDEX = {"a": 1, "b": 2}
 MEMORY_MIB = 1536
@@ -34,6 +35,8 @@ class Host:
         self.images = images
         self.pid: int | None = None
         self.generation = 0
+        # The power switch pulls plugs too, from a thread of its own.
+        self._plug = threading.Lock()
 
     # -- power ---------------------------------------------------------------------------------------------------
 
@@ -48,7 +51,7 @@ class Host:
         disk = self.state / f"{self.name}.qcow2"
         disk.unlink(missing_ok=True)  # a QEMU that is still dying may hold the old one's lock
         run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.images.root, disk)
-        guests, control = self.network.add_taps(self.name)
+        guests, control, replication = self.network.add_taps(self.name)
         dom0 = (
             f"root=/dev/vda console=hvc0 quiet nokaslr mitigations=off lab.host={self.name}"
             f" lab.index={INDEX[self.name]}")
@@ -63,7 +66,9 @@ class Host:
             f"tap,id=guests,ifname={guests},script=no,downscript=no", "-device",
             f"virtio-net-pci,netdev=guests,mac=52:54:00:77:00:0{index}", "-netdev",
             f"tap,id=control,ifname={control},script=no,downscript=no", "-device",
-            f"virtio-net-pci,netdev=control,mac=52:54:00:78:00:0{index}"]
+            f"virtio-net-pci,netdev=control,mac=52:54:00:78:00:0{index}", "-netdev",
+            f"tap,id=replication,ifname={replication},script=no,downscript=no", "-device",
+            f"virtio-net-pci,netdev=replication,mac=52:54:00:79:00:0{index}"]
         with open(logs / f"qemu-{self.name}-{self.generation}.log", "wb") as output:
             process = subprocess.Popen(
                 self.network.inside(*command), stdout=output, stderr=output, stdin=subprocess.DEVNULL,
@@ -85,22 +90,18 @@ class Host:
             return False
 
     def is_on(self) -> bool:
-        return self.pid is not None and _lives(self.pid)
+        pid = self.pid
+        return pid is not None and lives(pid)
 
     def power_cut(self) -> float:
         """Pulls the plug. The moment, by the lab's monotonic clock."""
-        moment = time.monotonic()
-        if self.pid is not None:
-            if _lives(self.pid):
-                os.kill(self.pid, signal.SIGKILL)
-            try:
-                os.waitpid(self.pid, 0)
-            except ChildProcessError:
-                pid = self.pid
-                wait_for(f"QEMU of host {self.name} to end", lambda: not _lives(pid), 10, 0.01)
-        self.pid = None
-        self.pid_file.unlink(missing_ok=True)
-        return moment
+        with self._plug:
+            moment = time.monotonic()
+            if self.pid is not None:
+                end_process(self.pid, f"QEMU of host {self.name}")
+            self.pid = None
+            self.pid_file.unlink(missing_ok=True)
+            return moment
 
     def set_frozen(self, frozen: bool) -> None:
         os.kill(self.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
@@ -173,11 +174,3 @@ class DomainLine:
 
     def __repr__(self) -> str:
         return f"{self.name}({self.id}, {self.state})"
-
-
-def _lives(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        return state != "Z"
-    except FileNotFoundError:
-        return False

@@ -20,7 +20,7 @@ CACHE = Path(os.environ.get("ROMULUS_LAB_CACHE", "/var/cache/romulus-lab"))
 
 DOM0_PACKAGES = (
     "xen-utils-4.17 xen-utils-common xenstore-utils openssh-server openssh-client iproute2 kmod procps busybox-static"
-    " qemu-system-xen qemu-system-data seabios ipxe-qemu").split()
+    " etcd-client libnl-route-3-200 qemu-system-xen qemu-system-data seabios ipxe-qemu").split()
 # Directories of the kernel's modules that a dom0 of the lab, or a guest, may ask for.
 MODULE_DIRECTORIES = (
     "kernel/drivers/block kernel/drivers/net/xen-netback kernel/drivers/net/virtio_net.ko kernel/drivers/net/tun.ko"
@@ -101,7 +101,7 @@ def _make(folder: Path, images: Images) -> None:
     _initramfs(images.initrd, work / "initrd", root, version, HERE / "provision/initramfs-init", [
         "virtio_pci", "virtio_blk", "ext4", "crc32c_generic"], [])
     guest = work / "guest"
-    run("gcc", "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", guest, HERE / "guest/guest.c")
+    run("gcc", "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", guest, *sorted((HERE / "guest").glob("*.c")))
     _initramfs(images.guest_initrd, work / "guest-initrd", root, version, HERE / "guest/init", ["xen-netfront"], [guest])
     _finish_root(root, images)
     say("dom0's image")
@@ -222,7 +222,8 @@ def _initramfs(output: Path, folder: Path, root: Path, version: str, init: Path,
 def _finish_root(root: Path, images: Images) -> None:
     """The lab's own files in dom0: init, ssh, and what guests boot from."""
     shutil.copytree(HERE / "provision/root", root, dirs_exist_ok=True)
-    (root / "sbin/lab-init").chmod(0o755)
+    for program in ("sbin/lab-init", "usr/sbin/fence_lab"):
+        (root / program).chmod(0o755)
     guests = root / "guest"
     guests.mkdir()
     shutil.copy(images.kernel, guests / "vmlinux")
@@ -247,7 +248,7 @@ def _make_keys(root: Path, images: Images) -> None:
     (home / "id_ed25519").chmod(0o600)
     shutil.copy(f"{images.key}.pub", home / "authorized_keys")
     public = Path(f"{images.key}.pub").read_text()
-    (home / "known_hosts").write_text("".join(f"{name} {public}" for name in ("hosta,10.77.0.1", "hostb,10.77.0.2")))
+    (home / "known_hosts").write_text("".join(f"{name} {public}" for name in ("hosta,10.79.0.1", "hostb,10.79.0.2")))
 
 
 def _mkimage(root: Path, image: Path) -> None:

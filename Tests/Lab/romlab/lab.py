@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from . import images
+from .etcd import Etcd
 from .guest import Guest
 from .host import Host
 from .network import Network
@@ -41,9 +42,10 @@ class Lab:
         self.a = Host("a", STATE, self.network, self.images)
         self.b = Host("b", STATE, self.network, self.images)
         self.hosts = (self.a, self.b)
-        self.pvh = Guest(self.network, "guest", "/guest/pvh.cfg", "10.77.0.100")
-        self.pv = Guest(self.network, "pvguest", "/guest/pv.cfg", "10.77.0.101")
-        self.hvm = Guest(self.network, "hvmguest", "/guest/hvm.cfg", "10.77.0.102")
+        self.etcd = Etcd(STATE, self.network)
+        self.pvh = Guest(self.network, "guest", "/guest/pvh.cfg", 100)
+        self.pv = Guest(self.network, "pvguest", "/guest/pv.cfg", 101)
+        self.hvm = Guest(self.network, "hvmguest", "/guest/hvm.cfg", 102)
         self.staged = STATE / "stage"
         self.scenario = "lab"
         self.sessions: list[subprocess.Popen] = []
@@ -77,6 +79,7 @@ class Lab:
         self.end_sessions()
         for host in self.hosts:
             host.power_cut()
+        self.etcd.stop()
         self.network.down()
         for left in STATE.glob("*"):
             if left.name != "lock":
@@ -118,7 +121,9 @@ class Lab:
         self.end_sessions()
         for host in self.hosts:
             if host.is_on():
+                host.set_frozen(False)
                 self.network.set_link(host.name, True)
+        self.network.set_replication(True)
         self.restart(*[host for host in self.hosts if not (host.is_on() and self._clean(host))])
 
     def guest_on(self, guest: Guest, host: Host) -> Guest:
@@ -162,9 +167,9 @@ class Lab:
             return False
 
     def install_settings(self, host: Host, **settings: object) -> None:
-        """romulus.conf with these keys, and a trace of every epoch."""
+        """romulus.conf with these keys (numbers, strings, lists of them), and a trace of every epoch."""
         lines = ['epoch_log = "/tmp/epochs.csv"']
-        lines += [f"{key} = {value}" for key, value in settings.items()]
+        lines += [f"{key} = {_as_setting(value)}" for key, value in settings.items()]
         host.write("/etc/xen/romulus.conf", "\n".join(lines))
 
     # -- guests --------------------------------------------------------------------------------------------------
@@ -186,3 +191,10 @@ class Lab:
         return [
             host.name for host in self.hosts if host.is_on() for domain in host.domains().values()
             if domain.name in (name, f"{name}--incoming") and domain.runs]
+
+
+def _as_setting(value: object) -> str:
+    """As xl's configuration files have it."""
+    if isinstance(value, (list, tuple)):
+        return f"[ {', '.join(map(_as_setting, value))} ]"
+    return f'"{value}"' if isinstance(value, str) else str(value)

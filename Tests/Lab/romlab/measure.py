@@ -15,6 +15,7 @@ from .guest import Pauses, Prober
 from .lab import Lab
 from .protection import FAILOVER_LINE, Protection, watch_failover
 from .shell import say, wait_for
+from .stream import Latency, Stream
 from .table import table
 
 WINDOW_SECONDS = 20
@@ -43,6 +44,7 @@ def run(lab: Lab) -> None:
                for sample in _samples(lab, mode, interval)]
     _print_pauses(samples)
     _print_split(samples)
+    _print_latency(lab)
     _print_failover(lab)
 
 
@@ -115,6 +117,33 @@ def _print_split(samples: list[Sample]) -> None:
                          f"{sample.pages:.0f}"))
     print("Where a pause goes with Romulus (ms, mean)\n\n" + table(rows, (
         "run", "request to suspended", "suspended to copied", "copied to resumed", "pages")) + "\n", flush=True)
+
+
+def _print_latency(lab: Lab) -> None:
+    rows = []
+    for interval in INTERVALS:
+        without, held = (_latency(lab, interval, *options) for options in (("-F", "-n"), ()))
+        rows.append((
+            f"-i {interval}", f"{without.median:.0f}", f"{held.median:.0f}", f"{held.median - without.median:.0f}",
+            f"{without.p95:.0f}", f"{held.p95:.0f}", f"{held.p95 - without.p95:.0f}"))
+    print("\nWhat a client waits for an answer on an open TCP connection (ms)\n\n" + table(rows, (
+        "run", "median, -n", "buffer", "difference", "95 %, -n", "buffer", "difference")) + "\n", flush=True)
+
+
+def _latency(lab: Lab, interval: int, *options: str) -> Latency:
+    """Of the open connection while the guest is protected."""
+    guest = lab.guest_on(lab.pvh, lab.a)
+    for host in lab.hosts:
+        host.run("romulus-activate")
+    protection = lab.protect(guest, "-i", str(interval), *options)
+    protection.wait_epochs(3)
+    with Stream(guest) as stream:
+        time.sleep(WINDOW_SECONDS)
+        # What is still held at the end has not been answered: it would count as nothing at all.
+        stream.wait_moves()
+        found = stream.latency()
+    say(f"-i {interval}{' -n' if '-n' in options else ''}: {found.count} answers, median {found.median:.0f} ms")
+    return found
 
 
 def _print_failover(lab: Lab, repeats: int = 3) -> None:

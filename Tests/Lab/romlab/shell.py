@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,6 +43,24 @@ def wait_for(what: str, condition: Callable[[], object], timeout: float, pause: 
         if time.monotonic() > deadline:
             raise LabError(f"waited {timeout:.0f} s in vain: {what}")
         time.sleep(pause)
+
+
+def lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return state != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def end_process(pid: int, what: str) -> None:
+    """At once, and to its end, whether an earlier command has started it or this one."""
+    if lives(pid):
+        os.kill(pid, signal.SIGKILL)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        wait_for(f"{what} to end", lambda: not lives(pid), 10, 0.01)
 
 
 def warn(text: str) -> None:

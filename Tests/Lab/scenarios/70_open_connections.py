@@ -1,0 +1,35 @@
+"""Five power cuts at random moments: the same TCP connection goes on, and no client knows more than the guest."""
+
+import random
+import socket
+import time
+
+from romlab.guest import Prober
+from romlab.protection import watch_failover
+from romlab.shell import say
+from romlab.stream import Stream
+
+LONGEST_SECONDS = 800
+
+
+def run(lab):
+    for attempt in range(5):
+        family = (socket.AF_INET, socket.AF_INET6)[attempt % 2]
+        guest = lab.guest_on(lab.pvh, lab.a)
+        for host in lab.hosts:
+            lab.install_settings(host)
+        protection = lab.protect(guest)
+        guest.ask(f"dirty {(0, 8, 32)[attempt % 3]}")
+        with Stream(guest, family) as stream, Prober(guest, family) as prober:
+            protection.wait_epochs(5)
+            stream.assert_consistent()
+            port, answered = stream.port, len(stream.echoed)
+            time.sleep(random.uniform(0, 1.5))
+            moment = lab.a.power_cut()
+            failover = watch_failover(protection, prober, moment)
+            stream.assert_consistent()
+            prober.assert_never_ahead()
+            assert stream.port == port, "it is another connection"
+            say(f"  IPv{4 if family == socket.AF_INET else 6}: epoch {failover.epoch}, down {failover.downtime:.2f} s,"
+                f" the connection was silent for {stream.silence(moment):.2f} s; {answered} answers before, {stream}")
+        assert lab.running_copies("guest") == ["b"]

@@ -1,0 +1,63 @@
+"""The link between the hosts is cut, and a lease decides: one copy runs, the other is gone; so with a power cut."""
+
+import time
+
+from romlab.checks import assert_goes_on, assert_stays, wait_gone, wait_one_copy
+from romlab.etcd import ENDPOINT
+from romlab.guest import Prober
+from romlab.protection import watch_failover
+from romlab.shell import say, wait_for
+from romlab.stream import Stream
+
+LONGEST_SECONDS = 450
+
+
+def run(lab):
+    lab.etcd.start(lab.logs)
+    try:
+        _link_cut(lab)
+        _power_cut(lab)
+    finally:
+        lab.etcd.stop()
+
+
+def _protect(lab):
+    guest = lab.guest_on(lab.pvh, lab.a)
+    for host in lab.hosts:
+        lab.install_settings(host, arbiter="lease", lease_endpoints=[ENDPOINT])
+    return guest, lab.protect(guest)
+
+
+def _link_cut(lab):
+    guest, protection = _protect(lab)
+    with Stream(guest) as stream, Prober(guest) as prober:
+        protection.wait_epochs(4)
+        cut = time.monotonic()
+        lab.network.set_replication(False)
+        # Before the lease has run out the guest runs on host a, and its silence is no decision.
+        wait_for("the lease to decide", lambda: _domains(lab) == 1, 60, 0.5)
+        winner = wait_one_copy(lab, guest)
+        say(f"  {winner} has it {time.monotonic() - cut:.2f} s after the cut")
+        stream.assert_consistent()
+        prober.assert_never_ahead()
+        assert_stays(lab, guest, winner, 5)
+        lab.network.set_replication(True)
+        assert_stays(lab, guest, winner, 10)
+        assert _domains(lab) == 1, "a second copy is left"
+        stream.assert_consistent()
+
+
+def _domains(lab):
+    """Copies of any state on both hosts."""
+    return sum(len(host.domains()) for host in lab.hosts)
+
+
+def _power_cut(lab):
+    guest, protection = _protect(lab)
+    with Stream(guest) as stream, Prober(guest) as prober:
+        protection.wait_epochs(4)
+        watch_failover(protection, prober, lab.a.power_cut())
+        stream.assert_consistent()
+        prober.assert_never_ahead()
+    assert_goes_on(lab, guest, "b")
+    wait_gone(lab.b, "guest--incoming")
