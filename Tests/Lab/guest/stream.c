@@ -83,6 +83,7 @@ static int take_line(struct connection *one, const char *line)
     uint64_t n = strncmp(line, "c ", 2) ? 0 : strtoull(line + 2, &end, 10);
     int whole = end && end != line + 2 && !*end;
     pthread_mutex_lock(&stream_lock);
+    /* A gap, a duplicate, or nothing that a client sends. */
     if ((!whole || n != one->received + 1) && !one->problem[0])
         snprintf(one->problem, sizeof(one->problem), "expected %lu, got %.24s", (unsigned long)one->received + 1, line);
     if (whole)
@@ -114,7 +115,12 @@ static void *serve_stream(void *argument)
             }
             have = text + have - line;
             memmove(text, line, have);
-            if (!heard || have == sizeof(text) - 1)
+            if (heard && have == sizeof(text) - 1) {
+                text[have] = 0;
+                heard = take_line(one, text); /* no line at all: noted as such */
+                have = 0;
+            }
+            if (!heard)
                 break;
         }
         if (now() < next)

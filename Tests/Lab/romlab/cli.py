@@ -123,7 +123,7 @@ def _take_down(lab: Lab) -> None:
 
 def _list(_: list[str]) -> int:
     for name in runner.names():
-        print(f"{name:28} {runner.load(name).__doc__.splitlines()[0]}")
+        print(f"{name:36} {runner.load(name).__doc__.splitlines()[0]}")
     return 0
 
 

@@ -34,7 +34,7 @@ class Network:
     def down(self) -> None:
         run("ip", "netns", "del", self.namespace, check=False)
 
-    def add_taps(self, host: str) -> tuple[str, str, str]:
+    def add_taps(self, host: str) -> tuple[str, ...]:
         """Fresh taps for a host: (guests, control, replication)."""
         bridges = (GUEST_BRIDGE, CONTROL_BRIDGE, REPLICATION_BRIDGE)
         names = tuple(f"{host}-{bridge}" for bridge in bridges)

@@ -9,7 +9,7 @@ from romlab.protection import watch_failover
 from romlab.shell import say
 from romlab.stream import Stream
 
-LONGEST_SECONDS = 800
+LONGEST_SECONDS = 1000
 
 
 def run(lab):

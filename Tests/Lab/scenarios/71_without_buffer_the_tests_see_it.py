@@ -9,7 +9,7 @@ from romlab.protection import watch_failover
 from romlab.shell import LabError, say
 from romlab.stream import Stream
 
-LONGEST_SECONDS = 900
+LONGEST_SECONDS = 1200
 
 
 def run(lab):
