@@ -8,7 +8,7 @@ DESTDIR  ?=
 HOST     ?= a
 TESTS    ?=
 # Seconds for all scenarios together.
-LAB_BUDGET ?= 2400
+LAB_BUDGET ?= 3000
 
 BUILD    := build
 SHIPPED  := .build/shipped/release/libromulus.so
@@ -25,7 +25,7 @@ INSTALL_PACKAGES = missing=$$(dpkg-query -W -f '$${Status} $${Package}\n' $(1) 2
 .PHONY: all help packages install check unit lab-test demo lab-up lab-down \
 	lab-ssh measure fmt fmt-check clean
 
-all: $(BUILD)/libromulus.so.0  ## build the shared object
+all: $(BUILD)/libromulus.so.0 $(BUILD)/romulus  ## build the shared object and the command
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -38,9 +38,15 @@ $(BUILD)/libromulus.so.0: $(SOURCES)
 	mkdir -p $(BUILD)
 	strip -o $@ $(SHIPPED)
 
-install: $(BUILD)/libromulus.so.0  ## install under $(DESTDIR)$(PREFIX); romulus-activate then puts it to use
+$(BUILD)/romulus: $(SOURCES)
+	swift build -c release --product romulus-cli --static-swift-stdlib --scratch-path .build/command
+	mkdir -p $(BUILD)
+	strip -o $@ .build/command/release/romulus-cli
+
+install: all  ## install under $(DESTDIR)$(PREFIX); romulus-activate then puts it to use
 	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(CONFDIR)
 	install -m 644 $(BUILD)/libromulus.so.0 $(DESTDIR)$(LIBDIR)/
+	install -m 755 $(BUILD)/romulus $(DESTDIR)$(SBINDIR)/
 	for program in xl romulus-save-helper; do \
 	    sed 's|@LIBDIR@|$(LIBDIR)|' Sources/Launcher/$$program >$(DESTDIR)$(LIBDIR)/$$program && \
 	    chmod 755 $(DESTDIR)$(LIBDIR)/$$program || exit 1; done

@@ -26,22 +26,38 @@ let package = Package(
     name: "romulus",
     products: [
         .library(name: "romulus", type: .dynamic, targets: ["RomulusHook"]),
+        .executable(name: "romulus-cli", targets: ["romulus-cli"]),
         .library(name: "simulatedxen", type: .dynamic, targets: ["SimulatedXen"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
     ],
     targets: [
         // C that Swift's importer cannot see: headers of Xen and Linux, the CRC32C instruction.
         .systemLibrary(name: "CXen"),
+        .systemLibrary(name: "CNetlink", pkgConfig: "libnl-route-3.0", providers: [.apt(["libnl-route-3-dev"])]),
         .target(name: "CLinux"),
         .target(name: "CChecksum"),
 
         // Pure values: formats, protocol, sessions. Imports nothing of Xen or of the OS.
         .target(name: "RomulusCore", dependencies: ["CChecksum"], swiftSettings: strict),
+        // Both sides of a run, and everything that can go wrong between them, on one simulated clock: tests only.
+        .target(
+            name: "RomulusSimulation", dependencies: ["RomulusCore"],
+            swiftSettings: strict + [.unsafeFlags(["-O"])]),
         // The ports on real Xen and Linux: descriptors, relays, configuration, log.
-        .target(name: "RomulusHost", dependencies: ["RomulusCore", "CLinux", "CXen"], swiftSettings: strict),
+        .target(
+            name: "RomulusHost", dependencies: ["RomulusCore", "CLinux", "CXen", "CNetlink"], swiftSettings: strict),
         // Every @_cdecl function, and nothing else.
         .target(
             name: "RomulusHook", dependencies: ["RomulusHost"], exclude: ["exports.map"], swiftSettings: strict,
             linkerSettings: hookLinking),
+
+        // The command `romulus`.
+        .executableTarget(
+            name: "romulus-cli",
+            dependencies: ["RomulusHost", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: strict),
 
         // A stand-in for the hypervisor behind the stock libxl-save-helper: tests only.
         .target(
@@ -49,6 +65,7 @@ let package = Package(
             linkerSettings: [.linkedLibrary("dl")]),
 
         .testTarget(name: "RomulusCoreTests", dependencies: ["RomulusCore"], swiftSettings: strict),
+        .testTarget(name: "SimulationTests", dependencies: ["RomulusSimulation"], swiftSettings: strict),
         .testTarget(name: "RomulusHostTests", dependencies: ["RomulusHost"], swiftSettings: strict),
         .testTarget(
             name: "HelperTests", dependencies: ["RomulusHost", "RomulusHook", "SimulatedXen"], swiftSettings: strict),

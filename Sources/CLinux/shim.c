@@ -4,6 +4,11 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+_Static_assert(romulus_do_not_wait_value == MSG_DONTWAIT, "as in romulus_linux.h");
 
 int romulus_set_pipe_size(int fd, int bytes)
 {
@@ -38,6 +43,66 @@ void romulus_name_thread(const char *name)
 void *romulus_next_symbol(const char *name)
 {
     return dlsym(RTLD_NEXT, name);
+}
+
+/* As fork, without its handlers; the parent hears of the child's end by `signal`, or not at all. */
+static pid_t fork_with(int signal)
+{
+    return syscall(SYS_clone, signal, NULL, NULL, NULL, NULL);
+}
+
+/* From here to the exec, or the end, nothing is called that a signal handler might not. */
+static void keep(char *const argv[], int in, int out)
+{
+    sigset_t none;
+    int status = 0;
+
+    setpgid(0, 0);
+    for (int number = 1; number < NSIG; number++)
+        signal(number, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    dup2(in, 0);
+    dup2(out, 1);
+    dup2(out, 2);
+    close_range(3, ~0U, 0);
+
+    pid_t child = fork_with(SIGCHLD);
+    if (child == 0) {
+        execvp(argv[0], argv);
+        static const char text[] = "not found, or not a program\n";
+        if (write(2, text, sizeof(text) - 1) < 0)
+            _exit(126);
+        _exit(127);
+    }
+    /* Who reads the output must see its end when the program ends. */
+    close_range(0, 2, 0);
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    _exit(child < 0 ? 126 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+pid_t romulus_spawn(char *const argv[], int in, int out)
+{
+    sigset_t every, earlier;
+
+    sigfillset(&every);
+    pthread_sigmask(SIG_SETMASK, &every, &earlier);
+    pid_t keeper = fork_with(0);
+    if (keeper == 0)
+        keep(argv, in, out);
+    pthread_sigmask(SIG_SETMASK, &earlier, NULL);
+    return keeper;
+}
+
+bool romulus_reap(pid_t keeper, int *status)
+{
+    int raw;
+
+    if (waitpid(keeper, &raw, WNOHANG | __WALL) != keeper)
+        return false;
+    *status = WIFEXITED(raw) ? WEXITSTATUS(raw) : 128 + WTERMSIG(raw);
+    return true;
 }
 
 /*----- signals -----*/

@@ -4,6 +4,7 @@
 
 #include <xenctrl.h>
 #include <xenguest.h>
+#include <xenstore.h>
 #include <libxl.h>
 #include <libxl_utils.h>
 #include <libxlutil.h>

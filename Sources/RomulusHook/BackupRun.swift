@@ -31,7 +31,7 @@ enum BackupRun {
             }
             defer { withExtendedLifetime(lock) {} }
             try makeRoom(guest: guest, incoming: incoming, context, log)
-            let relay = try makeRelay(guestKiB: config.pointee.b_info.max_memkb, link, back, log)
+            let relay = try makeRelay(guest, config.pointee, link, back, log)
             let code =
                 relay.waitForStream()
                 ? Stock.createRestore(
@@ -63,22 +63,34 @@ enum BackupRun {
     }
 
     private static func makeRelay(
-        guestKiB: UInt64, _ link: Int32, _ back: Int32, _ log: Log
+        _ guest: String, _ config: libxl_domain_config, _ link: Int32, _ back: Int32, _ log: Log
     ) throws(Refusal) -> BackupRelay {
         let configuration = try Configuration.loaded()
+        let uuid = text(of: config.c_info.uuid)
+        try makeArbiter(configuration, uuid: uuid, run: 0, log)?.prepared(.backup)
+        let ports = BackupRelay.Ports(
+            arbiter: { run in desk(configuration, uuid: uuid, run: run, log) },
+            admin: adminSocket("\(guest).backup", log))
         do throws(SystemError) {
             let relay = try BackupRelay(
                 link: link, back: back,
                 configuration: .init(
                     session: .init(
                         detectTimeoutMilliseconds: configuration.detectTimeoutMilliseconds,
-                        patienceNanoseconds: configuration.patienceNanoseconds),
-                    epochLimitBytes: configuration.epochLimitBytes(guestKiB: guestKiB)),
-                log: log)
+                        patienceNanoseconds: configuration.patienceNanoseconds, arbiter: configuration.arbiter),
+                    epochLimitBytes: configuration.epochLimitBytes(guestKiB: config.b_info.max_memkb)),
+                ports: ports, log: log)
             try relay.start()
             return relay
         } catch {
             throw Refusal("cannot start: \(error)")
+        }
+    }
+
+    private static func desk(_ configuration: Configuration, uuid: String, run: UInt64, _ log: Log) -> ArbiterDesk? {
+        guard let arbiter = makeArbiter(configuration, uuid: uuid, run: run, log) else { return nil }
+        return try? ArbiterDesk { isCancelled in
+            arbiter.decide(.backup, note: { log.warning($0) }, isCancelled: isCancelled)
         }
     }
 

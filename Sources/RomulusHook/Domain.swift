@@ -21,6 +21,8 @@ struct Domain {
         var isParavirtual: Bool
         /// The most memory that the guest may have.
         var memoryKiB: UInt64
+        /// As xl writes it.
+        var uuid: String
     }
 
     /// The domain of that name, or nil.
@@ -41,7 +43,7 @@ struct Domain {
         libxl_dominfo_init(&info)
         defer { libxl_dominfo_dispose(&info) }
         guard libxl_domain_info(context, &info, id) == 0 else {
-            return Facts(state: .gone, isParavirtual: false, memoryKiB: 0)
+            return Facts(state: .gone, isParavirtual: false, memoryKiB: 0, uuid: "")
         }
         let state: State =
             if info.dying { .gone } else if !info.shutdown { .alive } else {
@@ -49,10 +51,18 @@ struct Domain {
             }
         return Facts(
             state: state, isParavirtual: info.domain_type == LIBXL_DOMAIN_TYPE_PV,
-            memoryKiB: max(info.max_memkb, info.current_memkb))
+            memoryKiB: max(info.max_memkb, info.current_memkb), uuid: text(of: info.uuid))
     }
 
     var state: State { facts().state }
+
+    /// Whether anything but memory belongs to its state.
+    var hasDisks: Bool {
+        var count: Int32 = 0
+        guard let disks = libxl_device_disk_list(context, id, &count) else { return false }
+        libxl_device_disk_list_free(disks, count)
+        return count > 0
+    }
 
     func destroy() -> Bool { libxl_domain_destroy(context, id, nil) == 0 }
 
@@ -65,26 +75,15 @@ struct Domain {
     }
 }
 
-/// Looks at a domain by a hypercall of its own, from a thread that must not touch libxl's context.
-final class GuestWatch: @unchecked Sendable {
-    private let domainID: UInt32
-    // Used by one thread at a time: the relay's.
-    private let interface: OpaquePointer?
-
-    init(domainID: UInt32) {
-        self.domainID = domainID
-        interface = xc_interface_open(nil, nil, 0)
+/// A UUID as people write it: 8-4-4-4-12 digits.
+func text(of uuid: libxl_uuid) -> String {
+    let digits = Array("0123456789abcdef")
+    let bytes = withUnsafeBytes(of: uuid) { Array($0.prefix(16)) }
+    var text = ""
+    for (index, byte) in bytes.enumerated() {
+        if [4, 6, 8, 10].contains(index) { text.append("-") }
+        text.append(digits[Int(byte >> 4)])
+        text.append(digits[Int(byte & 15)])
     }
-
-    deinit { xc_interface_close(interface) }
-
-    func leave() -> PrimarySession.GuestLeave? {
-        guard let interface else { return nil }
-        var info = xc_dominfo_t()
-        let count = xc_domain_getinfo(interface, domainID, 1, &info)
-        guard count >= 0 else { return errno == ESRCH ? .destroyed : nil }
-        guard count == 1, info.domid == domainID else { return .destroyed }
-        if info.shutdown != 0, info.shutdown_reason != UInt32(SHUTDOWN_suspend) { return .shutDown }
-        return info.dying != 0 ? .destroyed : nil
-    }
+    return text
 }

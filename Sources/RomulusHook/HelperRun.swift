@@ -3,7 +3,6 @@ import CXen
 import Glibc
 import RomulusCore
 import RomulusHost
-import Synchronization
 
 /// One Remus save in libxl-save-helper: wraps libxl's callbacks around the stock engine to time the pause, keep the
 /// period, and begin no epoch before the last one is committed.
@@ -55,11 +54,14 @@ enum HelperRun {
             epoch = epoch.next
             let result = stock.suspend?(data) ?? 0
             suspended = .now
+            // What the guest sends from here on is the next epoch's; it is closed off while the pages are copied.
+            if result > 0 { session.report(.suspended(epoch)) }
             return result
         }
 
         func postcopy(_ data: UnsafeMutableRawPointer?) -> Int32 {
             let copied = MonotonicTime.now
+            guard session.awaitOutputHeld(of: epoch) else { return 0 }
             let result = stock.postcopy?(data) ?? 0
             session.report(
                 .resumed(
@@ -70,6 +72,8 @@ enum HelperRun {
 
         func checkpoint(_ data: UnsafeMutableRawPointer?) -> Int32 {
             if session.isStopped() { return 0 }
+            // With the last bytes of the first epoch, which libxl writes now, the backup has a replica that can run.
+            session.replicaBecomesPossible()
             let result = stock.checkpoint?(data) ?? 0
             guard result > 0, session.awaitCommit(of: epoch) else { return 0 }
             let overrunsBefore = scheduler.overrunCount

@@ -14,6 +14,7 @@ final class HelperSession: @unchecked Sendable {
 
     // The save's thread only.
     private var committed = Epoch.none
+    private var outputHeld = Epoch.none
     private var isStopOrdered = false
 
     private enum Duty {
@@ -23,9 +24,8 @@ final class HelperSession: @unchecked Sendable {
         case orphaned
     }
     private let duty = Mutex(Duty.watching)
-    /// The last epoch that `xl` reported as committed, for the guardian. Held while an order is read, so that none is
-    /// read and not counted yet when the guardian looks.
-    private let lastCommitted = Mutex(Epoch.none)
+    /// For the guardian. Held while an order is read, so that none is read and not counted yet when the guardian looks.
+    private let isReplicaPossible = Mutex(false)
 
     /// - Returns: nil when this helper was not started by Romulus's hook in `xl`.
     init?(_ interface: OpaquePointer?, _ domain: UInt32) {
@@ -64,6 +64,13 @@ final class HelperSession: @unchecked Sendable {
     }
 
     /// - Returns: false when the run is over.
+    func awaitOutputHeld(of epoch: Epoch) -> Bool {
+        wait { self.outputHeld >= epoch }
+    }
+
+    func replicaBecomesPossible() { isReplicaPossible.withLock { $0 = true } }
+
+    /// - Returns: false when the run is over.
     func sleep(until time: MonotonicTime) -> Bool {
         wait(until: time) { MonotonicTime.now >= time }
     }
@@ -85,7 +92,9 @@ final class HelperSession: @unchecked Sendable {
             switch takeOrder() {
             case .message(.commit(let epoch)):
                 committed = epoch
-            case .message(.stop), .message(.begin):
+            case .message(.outputHeld(let epoch)):
+                outputHeld = epoch
+            case .message(.stop), .message(.guestGoesOn), .message(.begin):
                 isStopOrdered = true
                 return
             case .closed:
@@ -99,9 +108,9 @@ final class HelperSession: @unchecked Sendable {
     }
 
     private func takeOrder() -> HelperControl.Received<HelperControl.Order> {
-        lastCommitted.withLock { last in
+        isReplicaPossible.withLock { isPossible in
             let order = HelperControl.receiveOrder(from: control)
-            if case .message(.commit(let epoch)) = order { last = epoch }
+            if case .message(.guestGoesOn) = order { isPossible = false }
             return order
         }
     }
@@ -154,12 +163,12 @@ final class HelperSession: @unchecked Sendable {
         }
     }
 
-    /// With a complete replica on the backup, which takes over when the link ends, this copy must not run. Without one
-    /// it must.
+    /// With a complete replica on the backup, which takes over when the link ends, this copy must not run, and its output
+    /// stays held. Without one it must go on, and what is held is its own.
     private func lookAfterGuest() {
         let log = Log(guest: "domain \(domain)")
         guard let own = xc_interface_open(nil, nil, 0) else { return }
-        if lastCommitted.withLock({ $0 }) > .none {
+        if isReplicaPossible.withLock({ $0 }) {
             if xc_domain_pause(own, domain) == 0 {
                 log.error(
                     "xl remus was killed: the backup takes over; the copy here is paused: remove it with"
@@ -175,6 +184,7 @@ final class HelperSession: @unchecked Sendable {
         {
             _ = xc_domain_resume(own, domain, 1)
         }
+        NetworkBuffer.removeLeftovers(domainID: domain, log: log)
         log.error("xl remus was killed before there was a replica: the guest goes on here, unprotected")
     }
 }

@@ -9,6 +9,8 @@ import RomulusHost
 enum PrimaryRun {
     /// The domain whose run has ended in this process. xl is one run and one thread.
     nonisolated(unsafe) private static var endedDomain: UInt32?
+    /// It was decided against the copy here.
+    nonisolated(unsafe) private static var mustNotRun = false
 
     /// In libxl's own terms: 0, or an ERROR_* code.
     static func start(
@@ -31,12 +33,14 @@ enum PrimaryRun {
     }
 
     /// xl resumes the guest after every run that has not destroyed it. One that runs already, or has shut down, needs no
-    /// resuming, and libxl would only report an error.
+    /// resuming, and one that must not run gets none: xl's guess does not undo the decision.
     static func resume(
         _ context: OpaquePointer?, _ domainID: UInt32, _ suspendCancel: Int32,
         _ how: UnsafePointer<libxl_asyncop_how>?
     ) -> Int32 {
-        if endedDomain == domainID, Domain(context: context, id: domainID).state != .suspended { return 0 }
+        if endedDomain == domainID, mustNotRun || Domain(context: context, id: domainID).state != .suspended {
+            return 0
+        }
         return Stock.resume(context, domainID, suspendCancel, how)
     }
 
@@ -57,130 +61,114 @@ enum PrimaryRun {
         }
         defer { withExtendedLifetime(lock) {} }
 
+        let protection = try Protection(
+            domain, guest: guest, facts, asked, configuration, hasBackChannel: back >= 0, log)
+        let relay = try makeRelay(protection, facts, asked, link, back, configuration, log)
         var info = asked
-        takeOver(&info, log)
-        let relay = try makeRelay(domain, asked, facts, link, back, configuration, log)
-        let code = try runStock(domain, &info, relay)
-        return conclude(domain, relay, code: code, log)
+        takeOver(&info)
+        let (code, outcome) = try runStock(domain, &info, relay)
+        protection.end(outcome.end)
+        return conclude(domain, outcome, code: code, log)
     }
 
     /// libxl keeps the suspending, resuming and device states; the rest becomes ours.
-    private static func takeOver(_ info: inout libxl_domain_remus_info, _ log: Log) {
-        let isUnsafeAccepted = isTrue(info.allow_unsafe, otherwise: false)
-        if !isTrue(info.blackhole, otherwise: false) {
-            if !isUnsafeAccepted { warnOfMissingProtection(log) }
+    private static func takeOver(_ info: inout libxl_domain_remus_info) {
+        if !isTrue(info.blackhole) {
             // libxl asks for -F when a job is taken from it. Stock's rule for -b stays as it is.
             libxl_defbool_set(&info.allow_unsafe, true)
         }
         libxl_defbool_set(&info.netbuf, false)
         libxl_defbool_set(&info.diskbuf, false)
+        info.netbufscript = nil
         info.interval = 0
     }
 
-    private static func warnOfMissingProtection(_ log: Log) {
-        log.warning(
-            "the network output is not held until the backup has the epoch: after a failover, clients may have seen"
-                + " packets that the guest does not know of (-F silences this)")
-        log.warning(
-            "disks are not replicated: give both hosts the same storage, or a guest without disks (-F silences this)")
-    }
-
-    private static func isTrue(_ value: libxl_defbool, otherwise: Bool) -> Bool {
-        libxl_defbool_is_default(value) ? otherwise : libxl_defbool_val(value)
-    }
-
     private static func makeRelay(
-        _ domain: Domain, _ asked: libxl_domain_remus_info, _ facts: Domain.Facts, _ link: Int32, _ back: Int32,
+        _ protection: Protection, _ facts: Domain.Facts, _ asked: libxl_domain_remus_info, _ link: Int32, _ back: Int32,
         _ configuration: Configuration, _ log: Log
     ) throws(Refusal) -> PrimaryRelay {
         let period = asked.interval > 0 ? Int(asked.interval) : 200
         do throws(SystemError) {
-            let trace: EpochTrace? =
-                if let path = configuration.epochLogPath { try EpochTrace(path: path) } else { nil }
             return try PrimaryRelay(
                 link: link, back: back,
                 configuration: .init(
-                    stagingBytes: configuration.stagingBytes(guestKiB: facts.memoryKiB),
-                    periodNanoseconds: .nanoseconds(milliseconds: period),
-                    patienceNanoseconds: configuration.patienceNanoseconds),
-                log: log, trace: trace, guestLeave: GuestWatch(domainID: domain.id).leave)
+                    session: .init(
+                        guest: protection.guest, patienceNanoseconds: configuration.patienceNanoseconds,
+                        hasBackChannel: back >= 0, arbiter: configuration.arbiter,
+                        isUnsafeAccepted: isTrue(asked.allow_unsafe)),
+                    run: protection.run, stagingBytes: configuration.stagingBytes(guestKiB: facts.memoryKiB),
+                    periodNanoseconds: .nanoseconds(milliseconds: period)),
+                ports: try protection.ports(configuration), log: log)
         } catch {
             throw Refusal("cannot start: \(error)")
         }
     }
 
-    /// The stock function, with our pipe for its stream and our helper launcher for its helper.
+    /// The stock function, with our pipe for its stream and our helper launcher for its helper; then what the run came
+    /// to, which may have to wait for an arbiter or the admin.
     private static func runStock(
         _ domain: Domain, _ info: inout libxl_domain_remus_info, _ relay: PrimaryRelay
-    ) throws(Refusal) -> Int32 {
+    ) throws(Refusal) -> (Int32, PrimaryRelay.Outcome) {
         signal(SIGPIPE, SIG_IGN)
         romulus_catch_signals(relay.signalEvent)
         defer { romulus_release_signals() }
         let environment = HelperEnvironment(control: relay.controlForHelper.raw, link: relay.linkDescriptor)
-        defer { environment.withdraw() }
         do throws(SystemError) {
             try relay.start()
         } catch {
+            environment.withdraw()
             throw Refusal("cannot start: \(error)")
         }
-        return Stock.remusStart(domain.context, &info, domain.id, relay.streamForLibxl.raw, -1, nil)
+        let code = Stock.remusStart(domain.context, &info, domain.id, relay.streamForLibxl.raw, -1, nil)
+        environment.withdraw()
+        return (code, relay.finish())
     }
 
     // MARK: The end of a run
 
-    private static func conclude(_ domain: Domain, _ relay: PrimaryRelay, code: Int32, _ log: Log) -> Int32 {
-        let state = domain.state
-        let outcome = relay.finish { outcome in lastWords(state, outcome) }
+    private static func conclude(_ domain: Domain, _ outcome: PrimaryRelay.Outcome, code: Int32, _ log: Log) -> Int32 {
         log.note(outcome.statistics.summary(at: .now))
         if !outcome.wasFarewellHeard { Transport.end() }
-
-        if outcome.isReplicaActive, state != .gone {
-            log.error("the replica runs on the backup: the copy here is destroyed, so that only one runs")
-            if !domain.destroy() {
-                log.error("could not destroy domain \(domain.id): do it now with xl destroy \(domain.id)")
+        log.write(verdict(outcome))
+        if case .yields = outcome.end.fate {
+            mustNotRun = true
+            if domain.state != .gone, !domain.destroy() {
+                log.error("could not destroy the copy here: do it now with xl destroy \(domain.id)")
             }
-            return Int32(ERROR_FAIL.rawValue)
         }
-        log.write(verdict(state, outcome))
-        return code == 0 ? Int32(ERROR_FAIL.rawValue) : code
-    }
-
-    /// What the backup is told, if it still listens.
-    private static func lastWords(_ state: Domain.State, _ outcome: PrimaryRelay.Outcome) -> Message {
-        switch (state, outcome.end) {
-        case (.gone, _):
-            .farewell(.primaryDestroyed, text: "the primary's copy has been destroyed")
-        case (.shutDown, _):
-            .farewell(.guestShutDown, text: "the guest has shut down")
-        case (_, .stopRequested(let signal)):
-            .farewell(.protectionEnded, text: "protection was ended by \(signal); the guest goes on at the primary")
-        case (_, _):
-            .farewell(.primaryFailed, text: "checkpointing failed; the guest goes on at the primary")
-        }
+        // Not libxl's own code: xl resumes after every failure but a guest that did not suspend in time.
+        return Int32(ERROR_FAIL.rawValue)
     }
 
     /// The line an admin needs: what happened, what becomes of the guest, what to do.
-    private static func verdict(_ state: Domain.State, _ outcome: PrimaryRelay.Outcome) -> LogLine {
-        switch (state, outcome.end) {
-        case (_, .guestLeft(.shutDown)), (.shutDown, _):
-            return .note("protection ended: the guest has shut down; its replica is discarded")
-        case (.gone, _):
-            return .warning("protection ended: the domain was destroyed here; the backup takes over")
-        case (.alive, _), (.suspended, _):
-            break
+    private static func verdict(_ outcome: PrimaryRelay.Outcome) -> LogLine {
+        let cause = outcome.end.cause.text
+        switch outcome.end.fate {
+        case .yields(let why):
+            return .error(
+                "\(cause): the copy here is destroyed, so that only one runs (\(why)); look for it on the backup")
+        case .hasLeft:
+            if case .guestLeft(.destroyed) = outcome.end.cause {
+                return .warning("protection ended: \(cause); the backup takes over")
+            }
+            return .note("protection ended: \(cause); its replica is discarded")
+        case .goesOn(let replica):
+            let goesOn = "the guest goes on here, unprotected; start xl remus again to protect it"
+            let text = "\(cause): \(goesOn); \(what(becomesOf: replica, outcome))"
+            if case .stopRequested = outcome.end.cause { return .note(text) }
+            return .error(text)
         }
-        let goesOn = "the guest goes on here, unprotected; start xl remus again to protect it"
-        let replica =
-            if outcome.wasFarewellHeard { "its replica is discarded" } else if outcome.acknowledgedEpoch == .none {
-                "there was no complete replica"
-            } else { "the backup may have activated its replica: look there with xl list before both are used" }
-        return switch outcome.end {
-        case .stopRequested(let signal): .note("protection ended by \(signal): \(goesOn); \(replica)")
-        case .saveEnded, .guestLeft: .error("checkpointing failed (the lines above say why): \(goesOn); \(replica)")
-        case .linkBroken(let reason): .error("\(reason): \(goesOn); \(replica)")
-        case .backupSilent(let milliseconds):
-            .error("no byte from the backup for \(milliseconds) ms: \(goesOn); \(replica)")
-        case .backupLeft(_, let text): .error("the backup gave up (\(text)): \(goesOn)")
+    }
+
+    private static func what(
+        becomesOf replica: PrimarySession.Replica, _ outcome: PrimaryRelay.Outcome
+    ) -> String {
+        switch replica {
+        case .none: "there was no complete replica"
+        case .discarded: "its replica is discarded"
+        case .ruledOut(let why): "its replica will not run: \(why)"
+        case .unknown where outcome.wasFarewellHeard: "its replica is discarded"
+        case .unknown: "the backup may have activated its replica: look there with xl list before both are used"
         }
     }
 }
@@ -189,6 +177,11 @@ enum PrimaryRun {
 struct Refusal: Error {
     let text: String
     init(_ text: String) { self.text = text }
+}
+
+/// An option that was given and says yes.
+func isTrue(_ value: libxl_defbool) -> Bool {
+    !libxl_defbool_is_default(value) && libxl_defbool_val(value)
 }
 
 extension Configuration {

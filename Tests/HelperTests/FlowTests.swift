@@ -54,13 +54,13 @@ extension ProtectionTests {
                 in: folder,
                 .init(
                     fault: .jam(after: 0), place: .init(.data(number: 1, afterEpoch: 2), 500),
-                    detectTimeoutMilliseconds: 60_000, stagingBytes: 64 << 10, dirtyPages: 600))
+                    detectTimeoutMilliseconds: 2_000, stagingBytes: 64 << 10, dirtyPages: 600))
             try guest.waitUntilJammed()
             let begin = ContinuousClock.now
             guest.interrupt()
-            let ending = try guest.end(farewell: .farewell(.protectionEnded, text: "bye"))
+            let ending = try guest.end()
             #expect(ContinuousClock.now - begin < .seconds(15))
-            #expect(ending.primary.end == .stopRequested(signalName: "SIGINT"))
+            #expect(ending.primary.end.cause == .stopRequested(signalName: "SIGINT"))
             #expect(ending.saved.result == -1, "\(ending.saved.story)")
             #expect(!ending.primary.wasFarewellHeard, "it is behind what the link does not take")
         }
@@ -69,7 +69,7 @@ extension ProtectionTests {
             let guest = try ProtectedGuest(in: folder, .init(periodMilliseconds: 120))
             try guest.waitForCommits(5)
             guest.interrupt()
-            let ending = try guest.end(farewell: .farewell(.protectionEnded, text: "bye"))
+            let ending = try guest.end()
             let requests = guest.suspendRequests
             for (earlier, later) in zip(requests.dropFirst(), requests.dropFirst(2)) {
                 // The request reaches the test a moment after the helper has noted its time.
@@ -82,7 +82,7 @@ extension ProtectionTests {
             let guest = try ProtectedGuest(in: folder, .init(periodMilliseconds: 4, whileSuspended: { usleep(8000) }))
             try guest.waitForCommits(6)
             guest.interrupt()
-            let ending = try guest.end(farewell: .farewell(.protectionEnded, text: "bye"))
+            let ending = try guest.end()
             let statistics = ending.primary.statistics
             #expect(statistics.overrunCount >= 5 && statistics.overrunCount <= Int(statistics.epochCount))
             #expect(statistics.pauseNanoseconds.largest >= 8_000_000)

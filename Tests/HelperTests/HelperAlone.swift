@@ -18,11 +18,12 @@ final class HelperAlone: Sendable {
             self.farEnd = farEnd
         }
 
-        func commit(_ epoch: UInt64) {
-            _ = control.value.map { HelperControl.send(.commit(Epoch(rawValue: epoch)), on: $0.descriptor) }
-        }
+        func commit(_ epoch: UInt64) { send(.commit(Epoch(rawValue: epoch))) }
+        func stop() { send(.stop) }
 
-        func stop() { _ = control.value.map { HelperControl.send(.stop, on: $0.descriptor) } }
+        func send(_ order: HelperControl.Order) {
+            _ = control.value.map { HelperControl.send(order, on: $0.descriptor) }
+        }
 
         /// As when `xl` is killed; returns when the backup would see the link's end.
         func killXl() throws {
@@ -56,7 +57,10 @@ final class HelperAlone: Sendable {
         let file = try OpenFile(folder("stream"), O_RDWR | O_CREAT)
         saver = try StockStreams.startRemus(
             source, to: file,
-            whileSuspended: { epoch in try steps.whileSuspended(surroundings, UInt64(epoch) + 1) },
+            whileSuspended: { epoch in
+                surroundings.send(.outputHeld(Epoch(rawValue: UInt64(epoch) + 1)))
+                try steps.whileSuspended(surroundings, UInt64(epoch) + 1)
+            },
             afterEpoch: { epoch in
                 try steps.afterCheckpoint(surroundings, UInt64(epoch) + 1)
                 return true

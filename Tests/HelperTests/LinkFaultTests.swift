@@ -51,7 +51,8 @@ extension ProtectionTests {
             let guest = try ProtectedGuest(in: folder, .init(fault: .flip(at: offset), seed: seed &+ 20))
             let ending = try guest.end()
             try guest.expectFailover(ending, "seed \(seed), bit flipped at \(offset)")
-            #expect(ending.primary.end == .backupLeft(.replicaActivated, text: try ending.damage()))
+            #expect(ending.primary.end.cause == .backupLeft(text: try ending.damage()))
+            #expect(ending.primary.end.fate == .yields("the replica runs on the backup"))
         }
 
         @Test(arguments: [

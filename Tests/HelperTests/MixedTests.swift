@@ -16,9 +16,9 @@ extension ProtectionTests {
             let run = try StockBackup(in: folder, link: file.descriptor, back: -1)
             let saved = try run.start(afterEpoch: { $0 < 4 }).outcome()
             #expect(saved.result == 0, "\(saved.story)")
-            let outcome = run.relay.finish { _ in .farewell(.protectionEnded, text: "") }
+            let outcome = run.relay.finish()
             #expect(!outcome.wasFarewellHeard)
-            #expect(outcome.acknowledgedEpoch.rawValue == 5)
+            #expect(outcome.statistics.epochCount == 5)
 
             // The same guest under stock Remus.
             let other = try TemporaryFolder()
@@ -80,8 +80,8 @@ extension ProtectionTests {
                 let restorer = try StockStreams.startRestore(into: target, from: tap.exit, type: .remus)
                 let saved = try saver.outcome()
                 #expect(saved.result == 0, "\(saved.story)")
-                let outcome = run.relay.finish { _ in .farewell(.primaryFailed, text: "") }
-                #expect(outcome.acknowledgedEpoch.rawValue == 5)
+                let outcome = run.relay.finish()
+                #expect(outcome.statistics.epochCount == 5)
                 #expect(!outcome.wasFarewellHeard)
                 here.shutDown()
                 // What follows the announcement is what stock sends, so a stock backup takes over.
@@ -111,10 +111,10 @@ extension ProtectionTests {
             })
             let restorer = try StockStreams.startRestore(into: target, from: there, type: .remus)
             _ = try saver.outcome()
-            let outcome = run.relay.finish { _ in .farewell(.protectionEnded, text: "") }
+            let outcome = run.relay.finish()
             here.shutDown()
-            #expect(outcome.end == .stopRequested(signalName: "SIGTERM"))
-            #expect(outcome.acknowledgedEpoch.rawValue >= 4)
+            #expect(outcome.end.cause == .stopRequested(signalName: "SIGTERM"))
+            #expect(outcome.statistics.epochCount >= 4)
             #expect(outcome.wasFarewellHeard)
             #expect(try restorer.outcome().result == -1, "a stock backup must not activate the replica")
             withExtendedLifetime(silent) {}

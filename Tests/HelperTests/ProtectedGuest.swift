@@ -14,6 +14,8 @@ final class ProtectedGuest: Sendable {
     let copies = EpochCopies()
     let primary: PrimaryRelay
     let backup: BackupRelay
+    let freezer = Freezer()
+    let output = RecordingOutput()
     /// To the backup, and back.
     let wire: Wire
     let backWire: Wire
@@ -42,6 +44,10 @@ final class ProtectedGuest: Sendable {
         var dirtyPages = 40
         var whileSuspended: @Sendable () -> Void = {}
         var guestLeave: @Sendable () -> PrimarySession.GuestLeave? = { nil }
+        /// What each side hears when it asks.
+        var arbiter = ArbiterKind.fence
+        var primaryVerdict = ArbiterVerdict.refused("the test")
+        var backupVerdict = ArbiterVerdict.granted("the test")
     }
 
     init(in folder: TemporaryFolder, _ settings: Settings = Settings()) throws {
@@ -53,18 +59,26 @@ final class ProtectedGuest: Sendable {
         wire = try Wire(settings.fault, at: settings.place, waitingFor: backWire)
         let log = Log(guest: "test")
         let patience = Int64.nanoseconds(milliseconds: settings.patienceMilliseconds)
+        let (primaryVerdict, backupVerdict) = (settings.primaryVerdict, settings.backupVerdict)
         primary = try PrimaryRelay(
             link: wire.entry.descriptor, back: backWire.exit.descriptor,
             configuration: .init(
-                stagingBytes: settings.stagingBytes,
-                periodNanoseconds: .nanoseconds(milliseconds: settings.periodMilliseconds),
-                patienceNanoseconds: patience), log: log, guestLeave: settings.guestLeave)
+                session: .init(
+                    guest: "test", patienceNanoseconds: patience, hasBackChannel: true, arbiter: settings.arbiter,
+                    isUnsafeAccepted: false),
+                run: settings.seed, stagingBytes: settings.stagingBytes,
+                periodNanoseconds: .nanoseconds(milliseconds: settings.periodMilliseconds)),
+            ports: .init(
+                guest: freezer.port(leave: settings.guestLeave), output: output,
+                arbiter: try ArbiterDesk { _ in primaryVerdict }), log: log)
         backup = try BackupRelay(
             link: wire.exit.descriptor, back: backWire.entry.descriptor,
             configuration: .init(
                 session: .init(
-                    detectTimeoutMilliseconds: settings.detectTimeoutMilliseconds, patienceNanoseconds: patience),
-                epochLimitBytes: settings.epochLimitBytes ?? settings.pages * 4096 + (1 << 20)), log: log)
+                    detectTimeoutMilliseconds: settings.detectTimeoutMilliseconds, patienceNanoseconds: patience,
+                    arbiter: settings.arbiter),
+                epochLimitBytes: settings.epochLimitBytes ?? settings.pages * 4096 + (1 << 20)),
+            ports: .init(arbiter: { _ in try? ArbiterDesk { _ in backupVerdict } }), log: log)
         try primary.start()
         try backup.start()
 
@@ -173,11 +187,9 @@ final class ProtectedGuest: Sendable {
     /// Waits until both helpers have ended, and ends the relays as the hooks do.
     ///
     /// - Parameter hangsUp: false where the link is to stay open, as after a power cut.
-    func end(
-        farewell: Message = .farewell(.primaryFailed, text: "the test ends"), hangsUp: Bool = true
-    ) throws -> Ending {
+    func end(hangsUp: Bool = true) throws -> Ending {
         let saved = try saver.outcome()
-        let primaryOutcome = primary.finish { _ in farewell }
+        let primaryOutcome = primary.finish()
         if hangsUp { wire.entry.shutDown() }
         let received = try receiver.value(within: .seconds(30))
         wire.entry.shutDown()

@@ -16,7 +16,7 @@ extension ProtectedGuest {
         let restored = try #require(ending.restored, "\(story)")
         try #require(restored.result == 0, "\(story): \(restored.story)")
         let last = Int(ending.backup.lastEpoch.rawValue)
-        #expect(last >= Int(ending.primary.acknowledgedEpoch.rawValue), "\(story): an acknowledged epoch is lost")
+        #expect(last >= Int(ending.primary.statistics.epochCount), "\(story): an acknowledged epoch is lost")
         #expect(last >= commitsSeen, "\(story): an epoch is lost that the helper saw committed")
         let copy = try #require(copies[last - 1], "\(story)")
         #expect(target.differingPages(from: copy) == [], "\(story): not the memory of epoch \(last)")
@@ -38,7 +38,7 @@ extension ProtectedGuest {
     func expectNoReplica(_ ending: Ending, _ story: String) {
         expectDiscard(ending, cause: "before the first complete checkpoint", story)
         #expect(ending.backup.lastEpoch == .none, "\(story)")
-        #expect(ending.primary.acknowledgedEpoch == .none, "\(story)")
+        #expect(ending.primary.statistics.epochCount == 0, "\(story)")
         // The first part streams through: whole but for its EPOCH_END, it restores, and BackupRun destroys that.
         let isWhole = !StockWalk.epochEnds(tap.bytes).isEmpty
         #expect(isWhole || ending.restored?.result != 0, "\(story)")

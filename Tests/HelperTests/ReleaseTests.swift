@@ -21,8 +21,9 @@ extension ProtectionTests {
             let relay = try BackupRelay(
                 link: linkThere.descriptor, back: backThere.descriptor,
                 configuration: .init(
-                    session: .init(detectTimeoutMilliseconds: 10_000, patienceNanoseconds: 10_000_000_000),
-                    epochLimitBytes: 8 << 20), log: Log(guest: "test"))
+                    session: .init(
+                        detectTimeoutMilliseconds: 1_000, patienceNanoseconds: 10_000_000_000, arbiter: .none),
+                    epochLimitBytes: 8 << 20), ports: .init(), log: Log(guest: "test"))
             try relay.start()
             let tap = try StreamTap(from: try OpenFile(duplicating: relay.streamForLibxl.raw))
             let libxl = Background {

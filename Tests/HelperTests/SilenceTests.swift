@@ -26,17 +26,21 @@ extension ProtectionTests {
             let guest = try ProtectedGuest(in: folder, .init(detectTimeoutMilliseconds: 200, periodMilliseconds: 900))
             try guest.waitForCommits(3)
             guest.interrupt()
-            let ending = try guest.end(farewell: .farewell(.protectionEnded, text: "bye"))
-            #expect(ending.primary.end == .stopRequested(signalName: "SIGINT"))
-            guest.expectDiscard(ending, cause: "the primary said farewell: bye", "idle")
+            let ending = try guest.end()
+            #expect(ending.primary.end.cause == .stopRequested(signalName: "SIGINT"))
+            guest.expectDiscard(ending, cause: "the primary said farewell: protection was ended by SIGINT", "idle")
         }
 
         @Test func aSilentBackupEndsTheRunAndTheGuestGoesOn() throws {
-            let guest = try ProtectedGuest(in: folder, .init(detectTimeoutMilliseconds: 400))
+            let guest = try ProtectedGuest(
+                in: folder, .init(detectTimeoutMilliseconds: 400, primaryVerdict: .granted("the test")))
             try guest.waitForCommits(3)
             guest.backWire.stall()
             let ending = try guest.end()
-            guard case .backupSilent(let milliseconds) = ending.primary.end else {
+            #expect(ending.primary.end.fate == .goesOn(.ruledOut("the test")))
+            #expect(guest.freezer.freezes == 1 && !guest.freezer.isFrozen)
+            #expect(guest.output.steps.last == .open)
+            guard case .backupSilent(let milliseconds) = ending.primary.end.cause else {
                 Issue.record("\(ending.primary.end)")
                 return
             }
@@ -58,7 +62,7 @@ extension ProtectionTests {
             try guest.waitUntilJammed()
             guest.backWire.stall()
             let ending = try guest.end(hangsUp: false)
-            guard case .backupSilent = ending.primary.end else {
+            guard case .backupSilent = ending.primary.end.cause else {
                 Issue.record("\(ending.primary.end)")
                 return
             }
@@ -73,7 +77,7 @@ extension ProtectionTests {
                 in: folder, .init(fault: .jam(after: 1_000_000), patienceMilliseconds: 400, stagingBytes: 256 << 10))
             let ending = try guest.end(hangsUp: false)
             guest.expectNoReplica(ending, "jammed in the first copy")
-            guard case .backupLeft(.replicaDiscarded, _) = ending.primary.end else {
+            guard case .backupLeft = ending.primary.end.cause else {
                 Issue.record("\(ending.primary.end)")
                 return
             }

@@ -11,14 +11,17 @@ final class StockBackup {
     private let folder: TemporaryFolder
 
     /// - Parameter back: -1 as with `xl remus -b`.
-    init(in folder: TemporaryFolder, link: Int32, back: Int32) throws {
+    init(in folder: TemporaryFolder, link: Int32, back: Int32, isUnsafeAccepted: Bool = true) throws {
         self.folder = folder
         source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: 1024, seed: 5)
         relay = try PrimaryRelay(
             link: link, back: back,
             configuration: .init(
-                stagingBytes: 1 << 20, periodNanoseconds: 1_000_000, patienceNanoseconds: 10_000_000_000),
-            log: Log(guest: "stock"))
+                session: .init(
+                    guest: "stock", patienceNanoseconds: 10_000_000_000, hasBackChannel: back >= 0, arbiter: .none,
+                    isUnsafeAccepted: isUnsafeAccepted),
+                run: 1, stagingBytes: 1 << 20, periodNanoseconds: 1_000_000),
+            ports: .init(guest: Freezer().port()), log: Log(guest: "stock"))
         try relay.start()
     }
 

@@ -33,8 +33,8 @@ final class StockPrimary: Sendable {
             configuration: .init(
                 session: .init(
                     detectTimeoutMilliseconds: detectTimeoutMilliseconds,
-                    patienceNanoseconds: .nanoseconds(milliseconds: patienceMilliseconds)),
-                epochLimitBytes: 8 << 20), log: Log(guest: "test"))
+                    patienceNanoseconds: .nanoseconds(milliseconds: patienceMilliseconds), arbiter: .none),
+                epochLimitBytes: 8 << 20), ports: .init(), log: Log(guest: "test"))
         try relay.start()
         let tap = try StreamTap(from: try OpenFile(duplicating: relay.streamForLibxl.raw))
         self.tap = tap

@@ -3,16 +3,17 @@ import Testing
 @testable import RomulusCore
 
 @Suite struct BackupSessionTests {
-    private func session() -> Held<BackupSession> {
+    private func session(arbiter: ArbiterKind = .none) -> Held<BackupSession> {
         Held(
             BackupSession(
                 configuration: .init(
-                    detectTimeoutMilliseconds: 1000, patienceNanoseconds: .nanoseconds(milliseconds: 10_000)),
+                    detectTimeoutMilliseconds: 1000, patienceNanoseconds: .nanoseconds(milliseconds: 10_000),
+                    arbiter: arbiter),
                 now: .milliseconds(0)))
     }
 
-    private func framedSession() -> Held<BackupSession> {
-        let session = session()
+    private func framedSession(arbiter: ArbiterKind = .none) -> Held<BackupSession> {
+        let session = session(arbiter: arbiter)
         _ = session.handle(.announced(Announcement()), now: .milliseconds(1))
         _ = session.handle(.framesBegun(.first), now: .milliseconds(2))
         return session
@@ -25,10 +26,13 @@ import Testing
     }
 
     @Test func anAnnouncementIsAnsweredWithThisHostsTimeout() {
-        let session = session()
+        let session = session(arbiter: .lease)
         #expect(
-            session.handle(.announced(Announcement(features: Features(rawValue: 6))), now: .milliseconds(1))
-                == [.send(.answer(version: .first, features: [], detectTimeoutMilliseconds: 1000))])
+            session.handle(.announced(Announcement(features: Features(rawValue: 6), run: 9)), now: .milliseconds(1))
+                == [
+                    .send(.answer(version: .first, arbiter: .lease, features: [], detectTimeoutMilliseconds: 1000))
+                ])
+        #expect(session.run == 9)
     }
 
     @Test func aPrimaryThatIsTooNewIsTreatedAsStockWithAWarning() {
@@ -44,12 +48,31 @@ import Testing
 
     @Test func anEpochIsAcknowledgedOnlyWhenItsEndConfirmsIt() {
         let session = framedSession()
+        _ = session.handle(.frameTaken(bytes: 120, count: 5), now: .milliseconds(3))
         #expect(session.handle(.epochReceived(streamBytes: 100), now: .milliseconds(3)) == [])
         #expect(session.lastEpoch == .none)
         let actions = session.handle(
             .received(.epochEnd(Epoch(rawValue: 1), streamBytes: 100)), now: .milliseconds(4))
-        #expect(actions.first == .send(.acknowledgement(Epoch(rawValue: 1))))
+        #expect(actions.first == .send(.acknowledgement(Epoch(rawValue: 1), frames: 5)))
         #expect(session.lastEpoch == Epoch(rawValue: 1))
+    }
+
+    @Test func withoutRoomForTheNextEpochTheAcknowledgementWaitsAndTheLinkIsReadAllTheSame() {
+        let session = framedSession()
+        _ = session.value.setRoom(false)
+        #expect(!epoch(1, session, at: 3).contains { if case .send = $0 { true } else { false } })
+        #expect(session.lastEpoch == Epoch(rawValue: 1), "it counts, should the primary fail now")
+        #expect(session.value.setRoom(true) == [.send(.acknowledgement(Epoch(rawValue: 1), frames: 0))])
+        #expect(session.value.setRoom(true) == [], "once")
+    }
+
+    @Test func whatWasHeardIsSaidBeforeTheWindowOfThePrimaryIsFull() {
+        let session = framedSession()
+        #expect(session.handle(.frameTaken(bytes: 200 << 10, count: 1), now: .milliseconds(3)) == [])
+        #expect(
+            session.handle(.frameTaken(bytes: 200 << 10, count: 2), now: .milliseconds(4))
+                == [.send(.heard(frames: 2))])
+        #expect(session.handle(.frameTaken(bytes: 200 << 10, count: 3), now: .milliseconds(5)) == [])
     }
 
     @Test(arguments: [(UInt64(2), UInt64(100)), (1, 99), (0, 100)])
@@ -75,15 +98,66 @@ import Testing
         }
     }
 
-    @Test func afterItAFailedLinkIsAFailoverThatThePrimaryHearsOf() {
+    /// Until then the primary may run on the strength of what was heard last.
+    @Test func afterItABrokenLinkIsAFailoverAtTheDeadlineAndNotBefore() {
         let session = framedSession()
+        _ = session.handle(.heard, now: .milliseconds(3))
         _ = epoch(1, session, at: 3)
-        let actions = session.handle(.linkEnded, now: .milliseconds(5))
+        let suspicion = session.handle(.linkEnded, now: .milliseconds(500))
+        guard suspicion.count == 1, case .log(.warning)? = suspicion.first else {
+            Issue.record("no warning")
+            return
+        }
+        #expect(session.isSuspecting && session.deadline == .milliseconds(1003))
+        #expect(session.handle(.heard, now: .milliseconds(600)) == [])
+        #expect(session.timePassed(now: .milliseconds(1002)) == [])
+        let actions = session.timePassed(now: .milliseconds(1003))
         #expect(actions.count == 2)
         guard case .send(.farewell(.replicaActivated, _))? = actions.first, case .end(.failOver)? = actions.last else {
             Issue.record("\(actions)")
             return
         }
+    }
+
+    @Test func aFenceIsAskedAtOnceAndALeaseAtTheDeadline() {
+        let fence = framedSession(arbiter: .fence)
+        _ = epoch(1, fence, at: 3)
+        #expect(fence.handle(.linkEnded, now: .milliseconds(5)).last == .askArbiter)
+        let lease = framedSession(arbiter: .lease)
+        _ = epoch(1, lease, at: 3)
+        #expect(!lease.handle(.linkEnded, now: .milliseconds(5)).contains(.askArbiter))
+        #expect(lease.timePassed(now: .milliseconds(1001)).last == .askArbiter)
+        #expect(lease.deadline == nil)
+    }
+
+    @Test func theVerdictOrTheAdminDecides() {
+        let cases: [(BackupSession.Event, isTakenOver: Bool)] = [
+            (.verdict(.granted("x")), true), (.verdict(.refused("x")), false), (.adminSaid(.resume), true),
+            (.adminSaid(.yield), false),
+        ]
+        for (event, isTakenOver) in cases {
+            let session = framedSession(arbiter: .fence)
+            _ = epoch(1, session, at: 3)
+            #expect(session.handle(event, now: .milliseconds(4)) == [], "nobody has asked")
+            _ = session.handle(.linkEnded, now: .milliseconds(5))
+            _ = session.timePassed(now: .milliseconds(90_000))
+            #expect(!session.hasEnded, "nobody has answered")
+            guard case .end(let end)? = session.handle(event, now: .milliseconds(90_001)).last else {
+                Issue.record("\(event)")
+                continue
+            }
+            #expect(isTakenOver == { if case .failOver = end { true } else { false } }(), "\(event)")
+        }
+    }
+
+    @Test func aSuspicionIsFinalAndNothingIsSaidToHaveBeenHeardAfterIt() {
+        let session = framedSession(arbiter: .lease)
+        _ = session.handle(.heard, now: .milliseconds(3))
+        _ = epoch(1, session, at: 3)
+        _ = session.timePassed(now: .milliseconds(1003))
+        #expect(session.handle(.frameTaken(bytes: 1 << 20, count: 9), now: .milliseconds(1004)) == [])
+        #expect(session.handle(.received(.heartbeat(.none)), now: .milliseconds(1004)) == [])
+        #expect(session.timePassed(now: .milliseconds(5000)) == [])
     }
 
     @Test func silenceIsSuspectAtTheDeadlineAndNotBefore() {
@@ -146,7 +220,7 @@ import Testing
         let session = framedSession()
         _ = session.handle(.messageSent, now: .milliseconds(50))
         #expect(session.timePassed(now: .milliseconds(174)) == [])
-        #expect(session.timePassed(now: .milliseconds(175)) == [.send(.heartbeat(.none))])
+        #expect(session.timePassed(now: .milliseconds(175)) == [.send(.heard(frames: 0))])
     }
 
     @Test func nothingHappensAfterTheEnd() {

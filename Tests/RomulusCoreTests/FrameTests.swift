@@ -8,8 +8,9 @@ import Testing
         .heartbeat(Epoch(rawValue: 3)),
         .farewell(.guestShutDown, text: "the guest has shut down"),
         .farewell(.replicaActivated, text: ""),
-        .answer(version: .first, features: Features(rawValue: 5), detectTimeoutMilliseconds: 1000),
-        .acknowledgement(Epoch(rawValue: .max)),
+        .answer(version: .first, arbiter: .lease, features: Features(rawValue: 5), detectTimeoutMilliseconds: 1000),
+        .acknowledgement(Epoch(rawValue: .max), frames: 1 << 33),
+        .heard(frames: 77),
     ]
 
     private func decode(_ bytes: [UInt8], with decoder: inout FrameDecoder) throws(FrameError) -> (Message?, Int)? {
@@ -130,11 +131,14 @@ import Testing
     }
 
     @Test func theAnnouncementIsAnOptionalRecordWithAChecksum() throws {
-        let record = Announcement(features: Features(rawValue: 9)).encoded()
+        let record = Announcement(features: Features(rawValue: 9), run: 0x0807_0605_0403_0201).encoded()
         #expect(Array(record[0..<8]) == [0x01, 0x4D, 0x52, 0x80, 24, 0, 0, 0])
         #expect(Array(record[8..<12]) == Array("RMLS".utf8))
         #expect(record.count == 32)
-        #expect(try Announcement(recordBody: Array(record[8...])) == Announcement(features: Features(rawValue: 9)))
+        #expect(
+            try Announcement(recordBody: Array(record[8...]))
+                == Announcement(features: Features(rawValue: 9), run: 0x0807_0605_0403_0201))
+        #expect(Array(record[20..<28]) == [1, 2, 3, 4, 5, 6, 7, 8])
         for bit in 0..<24 * 8 {
             var damaged = Array(record[8...])
             damaged[bit / 8] ^= 1 << UInt8(bit % 8)

@@ -89,7 +89,9 @@ import Testing
             var encoder = FrameEncoder()
             let sent: [Message] = [
                 .epochEnd(Epoch(rawValue: seed), streamBytes: seed), .heartbeat(Epoch(rawValue: seed)),
-                .farewell(.guestShutDown, text: "text"), .acknowledgement(Epoch(rawValue: seed)),
+                .farewell(.guestShutDown, text: "text"), .acknowledgement(Epoch(rawValue: seed), frames: seed),
+                .answer(version: .first, arbiter: .fence, features: [], detectTimeoutMilliseconds: 1),
+                .heard(frames: seed),
             ]
             let valid = sent.flatMap { encoder.frame($0) }
             let bytes = Self.mutated(valid, &random)

@@ -3,93 +3,223 @@ import Testing
 @testable import RomulusCore
 
 @Suite struct PrimarySessionTests {
-    private static let answer = Message.answer(version: .first, features: [], detectTimeoutMilliseconds: 1000)
+    private func answer(arbiter: ArbiterKind = .none) -> Message {
+        .answer(version: .first, arbiter: arbiter, features: [], detectTimeoutMilliseconds: 1000)
+    }
 
-    private func session(hasBackChannel: Bool = true) -> Held<PrimarySession> {
+    private func session(
+        hasBackChannel: Bool = true, arbiter: ArbiterKind = .none, isUnsafeAccepted: Bool = false
+    ) -> Held<PrimarySession> {
         Held(
             PrimarySession(
                 configuration: .init(
-                    patienceNanoseconds: .nanoseconds(milliseconds: 10_000), hasBackChannel: hasBackChannel),
+                    guest: "guest", patienceNanoseconds: .nanoseconds(milliseconds: 10_000),
+                    hasBackChannel: hasBackChannel, arbiter: arbiter, isUnsafeAccepted: isUnsafeAccepted),
                 now: .milliseconds(0)))
     }
 
-    /// A session whose first epoch has been acknowledged at `at`.
-    private func protectedSession(at time: MonotonicTime = .milliseconds(100)) -> Held<PrimarySession> {
-        let session = session()
-        _ = session.handle(.received(Self.answer), now: time)
+    private func framedSession(arbiter: ArbiterKind = .none, at time: MonotonicTime) -> Held<PrimarySession> {
+        let session = session(arbiter: arbiter)
+        _ = session.handle(.received(answer(arbiter: arbiter)), now: time)
         _ = session.handle(.framesBegun, now: time)
-        _ = session.handle(.epochSent, now: time)
-        _ = session.handle(.heard, now: time)
-        _ = session.handle(.received(.acknowledgement(Epoch(rawValue: 1))), now: time)
         return session
     }
 
+    /// One whole epoch of two frames; composed and sent at `time`.
+    private func sendEpoch(_ session: Held<PrimarySession>, at time: MonotonicTime) {
+        _ = session.handle(.guestSuspended, now: time)
+        session.value.frameComposed(.init(bytes: 1000, kind: .data), now: time)
+        session.value.frameComposed(.init(bytes: 36, kind: .epochEnd), now: time)
+        _ = session.handle(.epochSent, now: time)
+    }
+
+    /// A session whose first epoch was composed, heard of and acknowledged at `time`.
+    private func protectedSession(
+        arbiter: ArbiterKind = .none, at time: MonotonicTime = .milliseconds(100)
+    ) -> Held<PrimarySession> {
+        let session = framedSession(arbiter: arbiter, at: time)
+        sendEpoch(session, at: time)
+        _ = session.handle(.received(.acknowledgement(Epoch(rawValue: 1), frames: 2)), now: time)
+        return session
+    }
+
+    // MARK: Until frames
+
     @Test func anAnswerBeforeTheFirstCheckpointBeginsFrames() {
         let session = session()
-        #expect(session.handle(.received(Self.answer), now: .milliseconds(1)) == [.beginFrames(.first)])
+        #expect(session.handle(.received(answer()), now: .milliseconds(1)) == [.beginFrames(.first)])
         #expect(!session.isFramed)
         #expect(session.handle(.framesBegun, now: .milliseconds(2)) == [])
         #expect(session.isFramed)
         #expect(session.handle(.firstCheckpointSent, now: .milliseconds(3)) == [])
     }
 
-    @Test func withoutAnAnswerByTheFirstCheckpointTheStreamStaysStockAndAWarningSaysSo() {
-        let session = session()
+    @Test func hostsWithDifferentArbitersDoNotBegin() {
+        let session = session(arbiter: .lease)
+        let actions = session.handle(.received(answer(arbiter: .none)), now: .milliseconds(1))
+        guard case .end(let end)? = actions.last, case .refused(let why) = end.cause else {
+            Issue.record("\(actions)")
+            return
+        }
+        #expect(end.fate == .goesOn(.none) && why.contains("romulus.conf"))
+    }
+
+    @Test func withoutAnAnswerByTheFirstCheckpointTheRunIsRefused() {
+        let actions = session().handle(.firstCheckpointSent, now: .milliseconds(1))
+        guard case .end(let end)? = actions.last, case .refused(let why) = end.cause else {
+            Issue.record("\(actions)")
+            return
+        }
+        #expect(actions.contains(.openOutput) && why.contains("-F"))
+    }
+
+    @Test func whereThatIsAcceptedTheStreamStaysStockAndAWarningSaysSo() {
+        let session = session(isUnsafeAccepted: true)
         guard case .log(.warning)? = session.handle(.firstCheckpointSent, now: .milliseconds(1)).first else {
             Issue.record("no warning")
             return
         }
-        #expect(session.handle(.received(Self.answer), now: .milliseconds(2)) == [])
+        #expect(session.handle(.received(answer()), now: .milliseconds(2)) == [])
         #expect(!session.isFramed)
-        #expect(session.handle(.epochSent, now: .milliseconds(3)).first == .commit(Epoch(rawValue: 1)))
-        #expect(session.handle(.epochSent, now: .milliseconds(4)) == [.commit(Epoch(rawValue: 2))])
+        let first = session.handle(.epochSent, now: .milliseconds(3))
+        #expect(first.prefix(2) == [.releaseOutput(Epoch(rawValue: 1)), .commit(Epoch(rawValue: 1))])
+        #expect(
+            session.handle(.epochSent, now: .milliseconds(4))
+                == [.releaseOutput(Epoch(rawValue: 2)), .commit(Epoch(rawValue: 2))])
     }
 
-    @Test func anEpochIsCommittedOnlyByItsAcknowledgement() {
+    // MARK: Epochs and output
+
+    @Test func outputIsHeldAtTheSuspensionAndReleasedOnlyByTheAcknowledgement() {
         let session = protectedSession()
         #expect(session.acknowledgedEpoch == Epoch(rawValue: 1))
+        #expect(session.handle(.guestSuspended, now: .milliseconds(200)) == [.holdOutput(Epoch(rawValue: 2))])
+        session.value.frameComposed(.init(bytes: 36, kind: .epochEnd), now: .milliseconds(200))
         #expect(session.handle(.epochSent, now: .milliseconds(200)) == [])
-        let actions = session.handle(.received(.acknowledgement(Epoch(rawValue: 2))), now: .milliseconds(210))
-        #expect(actions == [.commit(Epoch(rawValue: 2))])
+        let actions = session.handle(
+            .received(.acknowledgement(Epoch(rawValue: 2), frames: 3)), now: .milliseconds(210))
+        #expect(actions == [.releaseOutput(Epoch(rawValue: 2)), .commit(Epoch(rawValue: 2))])
+    }
+
+    @Test func theFirstEpochEndsOnlyWhenEverythingBeforeItWasHeard() {
+        let session = framedSession(at: .milliseconds(0))
+        #expect(session.mayEndEpoch)
+        session.value.frameComposed(.init(bytes: 5000, kind: .data), now: .milliseconds(1))
+        session.value.frameComposed(.init(bytes: 5000, kind: .data), now: .milliseconds(2))
+        #expect(!session.mayEndEpoch)
+        _ = session.handle(.received(.heard(frames: 1)), now: .milliseconds(3))
+        #expect(!session.mayEndEpoch)
+        _ = session.handle(.received(.heard(frames: 2)), now: .milliseconds(4))
+        #expect(session.mayEndEpoch)
     }
 
     @Test(arguments: [UInt64(1), 3, 0]) func anAcknowledgementOutOfTurnIsAFailedLink(epoch: UInt64) {
         let session = protectedSession()
-        _ = session.handle(.epochSent, now: .milliseconds(200))
-        let actions = session.handle(.received(.acknowledgement(Epoch(rawValue: epoch))), now: .milliseconds(210))
-        guard case .end(.linkBroken)? = actions.last else {
-            Issue.record("accepted")
-            return
-        }
+        sendEpoch(session, at: .milliseconds(200))
+        _ = session.handle(.received(.acknowledgement(Epoch(rawValue: epoch), frames: 4)), now: .milliseconds(210))
+        #expect(session.isFrozen, "accepted")
     }
 
     @Test func anAcknowledgementOfWhatWasNotSentIsAFailedLink() {
         let session = protectedSession()
-        guard
-            case .end(.linkBroken)? = session.handle(
-                .received(.acknowledgement(Epoch(rawValue: 2))), now: .milliseconds(210)
-            ).last
-        else {
-            Issue.record("accepted")
-            return
-        }
+        _ = session.handle(.received(.acknowledgement(Epoch(rawValue: 2), frames: 2)), now: .milliseconds(210))
+        #expect(session.isFrozen, "accepted")
     }
 
-    @Test func aSilentBackupIsSuspectedAtTheDeadlineAndNotBefore() {
+    @Test func toHaveHeardWhatWasNeverSentIsAFailedLink() {
+        let session = protectedSession()
+        _ = session.handle(.received(.heard(frames: 3)), now: .milliseconds(210))
+        #expect(session.isFrozen, "accepted")
+    }
+
+    @Test(arguments: [Message.heartbeat(.none), .epochEnd(.none, streamBytes: 0), .heard(frames: 0)])
+    func aMessageOutOfPlaceIsAFailedLink(message: Message) {
+        let session = session()
+        _ = session.handle(.received(message), now: .milliseconds(1))
+        #expect(session.hasEnded, "accepted")
+    }
+
+    // MARK: The lease
+
+    @Test func theGuestIsFrozenWhenTheLeaseEndsAndNotBefore() {
         let session = protectedSession(at: .milliseconds(100))
         _ = session.timePassed(now: .milliseconds(849))
+        #expect(!session.isFrozen)
+        let actions = session.timePassed(now: .milliseconds(850))
+        guard actions.first == .freezeGuest, case .log(.warning(let text))? = actions.last else {
+            Issue.record("\(actions)")
+            return
+        }
+        #expect(text.contains("romulus resume guest") && text.contains("romulus yield guest"))
+        #expect(session.timePassed(now: .milliseconds(5000)) == [], "frozen, it is silent, so that the backup may act")
         #expect(!session.hasEnded)
-        #expect(session.timePassed(now: .milliseconds(850)) == [.end(.backupSilent(milliseconds: 750))])
-        #expect(session.timePassed(now: .milliseconds(5000)) == [])
     }
 
-    @Test func beforeTheFirstAcknowledgementPatienceIsLonger() {
-        let session = session()
-        _ = session.handle(.received(Self.answer), now: .milliseconds(10))
-        _ = session.handle(.framesBegun, now: .milliseconds(10))
+    /// A link that is cut in one direction: the backup is loud and hears nothing.
+    @Test func hearingTheBackupRenewsNothing() {
+        let session = protectedSession(at: .milliseconds(100))
+        for time in stride(from: 200, through: 800, by: 100) {
+            _ = session.handle(.heard, now: .milliseconds(time))
+            _ = session.handle(.received(.heard(frames: 2)), now: .milliseconds(time))
+        }
+        #expect(session.timePassed(now: .milliseconds(850)).first == .freezeGuest)
+    }
+
+    @Test func theLeaseRunsFromTheComposingOfWhatWasHeard() {
+        let session = protectedSession(at: .milliseconds(100))
+        session.value.frameComposed(.init(bytes: 28, kind: .data), now: .milliseconds(300))
+        _ = session.handle(.received(.heard(frames: 3)), now: .milliseconds(700))
+        _ = session.timePassed(now: .milliseconds(1049))
+        #expect(!session.isFrozen)
+        #expect(session.timePassed(now: .milliseconds(1050)).first == .freezeGuest)
+    }
+
+    /// A host that stood still finds the acknowledgement of long ago.
+    @Test func nothingIsReleasedOnAnAcknowledgementThatIsReadTooLate() {
+        let session = protectedSession(at: .milliseconds(100))
+        sendEpoch(session, at: .milliseconds(200))
+        let actions = session.handle(
+            .received(.acknowledgement(Epoch(rawValue: 2), frames: 4)), now: .milliseconds(10_000))
+        #expect(actions.first == .freezeGuest)
+        #expect(!actions.contains(.releaseOutput(Epoch(rawValue: 2))))
+        #expect(session.isFrozen)
+    }
+
+    @Test func aBackupThatIsHeardInTimeAfterAllThawsTheGuestAndCommitsWhatItAcknowledged() {
+        let session = protectedSession(at: .milliseconds(100))
+        sendEpoch(session, at: .milliseconds(600))
+        #expect(session.timePassed(now: .milliseconds(850)).first == .freezeGuest)
+        let actions = session.handle(
+            .received(.acknowledgement(Epoch(rawValue: 2), frames: 4)), now: .milliseconds(900))
+        #expect(actions.first == .thawGuest)
+        #expect(actions.suffix(2) == [.releaseOutput(Epoch(rawValue: 2)), .commit(Epoch(rawValue: 2))])
+        #expect(!session.isFrozen && !session.hasEnded)
+    }
+
+    @Test func onceAnArbiterIsAskedOnlyItsVerdictCounts() {
+        let session = protectedSession(arbiter: .lease, at: .milliseconds(100))
+        sendEpoch(session, at: .milliseconds(600))
+        #expect(session.timePassed(now: .milliseconds(850)).last == .askArbiter)
+        #expect(
+            session.handle(.received(.acknowledgement(Epoch(rawValue: 2), frames: 4)), now: .milliseconds(900)) == [])
+        #expect(session.isFrozen)
+    }
+
+    @Test func beforeThereIsAReplicaPatienceIsLongerAndTheGuestGoesOn() {
+        let session = framedSession(at: .milliseconds(10))
         _ = session.timePassed(now: .milliseconds(10_009))
         #expect(!session.hasEnded)
-        #expect(session.timePassed(now: .milliseconds(10_010)) == [.end(.backupSilent(milliseconds: 10_000))])
+        #expect(
+            session.timePassed(now: .milliseconds(10_010)) == [
+                .stopSave, .openOutput,
+                .end(.init(cause: .backupSilent(milliseconds: 10_000), fate: .goesOn(.none))),
+            ])
+    }
+
+    @Test func theLeaseBeginsWithTheEndOfTheFirstEpochAndNotWithItsAcknowledgement() {
+        let session = framedSession(at: .milliseconds(10))
+        sendEpoch(session, at: .milliseconds(5000))
+        #expect(session.timePassed(now: .milliseconds(5750)).first == .freezeGuest)
     }
 
     @Test func silenceOfItsOwnIsBrokenByAHeartbeatAndByNothingWhileTheLinkMoves() {
@@ -101,63 +231,169 @@ import Testing
         #expect(session.timePassed(now: .milliseconds(425)) == [.send(.heartbeat(Epoch(rawValue: 1)))])
     }
 
-    @Test func aStoppedRunStaysAudibleUntilItsLastWords() {
+    // MARK: Who goes on
+
+    private let broken = PrimarySession.Cause.linkBroken("torn")
+
+    @Test(arguments: [ArbiterKind.none, .fence, .lease]) func aBrokenLinkFreezesTheGuestAtOnce(arbiter: ArbiterKind) {
+        let session = protectedSession(arbiter: arbiter)
+        let actions = session.handle(.linkBroken("torn"), now: .milliseconds(200))
+        #expect(actions.first == .freezeGuest)
+        #expect(actions.contains(.askArbiter) == (arbiter != .none))
+        #expect(!actions.contains(.openOutput))
+    }
+
+    @Test func aGrantLetsTheGuestGoOnWithItsOutput() {
+        let session = protectedSession(arbiter: .fence)
+        _ = session.handle(.linkBroken("torn"), now: .milliseconds(200))
+        #expect(
+            session.handle(.verdict(.granted("off")), now: .milliseconds(900)) == [
+                .stopSave, .thawGuest, .openOutput, .end(.init(cause: broken, fate: .goesOn(.ruledOut("off")))),
+            ])
+    }
+
+    @Test func aRefusalKeepsItFrozenAndThrowsItsOutputAway() {
+        let session = protectedSession(arbiter: .lease)
+        _ = session.handle(.linkBroken("torn"), now: .milliseconds(200))
+        #expect(
+            session.handle(.verdict(.refused("taken")), now: .milliseconds(900)) == [
+                .stopSave, .dropOutput, .end(.init(cause: broken, fate: .yields("taken"))),
+            ])
+    }
+
+    @Test func withoutAnArbiterTheAdminDecides() {
+        for (word, fate) in [
+            (AdminWord.resume, PrimarySession.Fate.goesOn(.ruledOut("the admin said so"))),
+            (.yield, .yields("the admin said so")),
+        ] {
+            let session = protectedSession()
+            #expect(session.handle(.adminSaid(word), now: .milliseconds(150)) == [], "nothing to decide yet")
+            _ = session.handle(.linkBroken("torn"), now: .milliseconds(200))
+            #expect(
+                session.handle(.adminSaid(word), now: .milliseconds(90_000)).last
+                    == .end(.init(cause: broken, fate: fate)))
+        }
+    }
+
+    @Test func aGrantOnASilentLinkTellsABackupThatMayOnlyStandStill() {
+        let session = protectedSession(at: .milliseconds(100))
+        _ = session.timePassed(now: .milliseconds(850))
+        let actions = session.handle(.adminSaid(.resume), now: .milliseconds(9000))
+        guard case .send(.farewell(.protectionEnded, _))? = actions.first else {
+            Issue.record("\(actions)")
+            return
+        }
+    }
+
+    @Test func theBackupsFarewellDecidesAtOnceInEitherWay() {
+        for isFrozen in [false, true] {
+            let session = protectedSession()
+            if isFrozen { _ = session.timePassed(now: .milliseconds(850)) }
+            let actions = session.handle(
+                .received(.farewell(.replicaActivated, text: "why")), now: .milliseconds(isFrozen ? 900 : 120))
+            #expect(actions.contains(.dropOutput) && !actions.contains(.thawGuest))
+            #expect(actions.contains(.freezeGuest) == !isFrozen)
+            #expect(
+                actions.last
+                    == .end(.init(cause: .backupLeft(text: "why"), fate: .yields("the replica runs on the backup"))))
+            #expect(session.handle(.epochSent, now: .milliseconds(930)) == [])
+        }
+        let session = protectedSession()
+        #expect(
+            session.handle(.received(.farewell(.replicaDiscarded, text: "why")), now: .milliseconds(120)).last
+                == .end(.init(cause: .backupLeft(text: "why"), fate: .goesOn(.discarded))))
+    }
+
+    // MARK: Leaving
+
+    @Test func aStoppedRunEndsWhenTheBackupHasDiscardedItsReplica() {
         let session = protectedSession(at: .milliseconds(100))
         let actions = session.handle(.stopRequested(signalName: "SIGINT"), now: .milliseconds(120))
-        #expect(actions == [.end(.stopRequested(signalName: "SIGINT"))])
+        guard actions.first == .stopSave, case .send(.farewell(.protectionEnded, _))? = actions.last else {
+            Issue.record("\(actions)")
+            return
+        }
+        #expect(session.handle(.saveEnded("stopped"), now: .milliseconds(130)) == [])
         #expect(session.timePassed(now: .milliseconds(300)) == [.send(.heartbeat(Epoch(rawValue: 1)))])
-        #expect(session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(310)) == [])
+        #expect(
+            session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(310)) == [
+                .stopSave, .openOutput,
+                .end(.init(cause: .stopRequested(signalName: "SIGINT"), fate: .goesOn(.discarded))),
+            ])
+    }
+
+    @Test func aFarewellThatIsNotAnsweredIsNoLicenceToGoOn() {
+        let session = protectedSession(at: .milliseconds(100))
+        _ = session.handle(.stopRequested(signalName: "SIGINT"), now: .milliseconds(120))
+        #expect(session.timePassed(now: .milliseconds(850)).contains(.freezeGuest))
+        #expect(
+            session.handle(.adminSaid(.resume), now: .milliseconds(900)).last
+                == .end(
+                    .init(
+                        cause: .stopRequested(signalName: "SIGINT"), fate: .goesOn(.ruledOut("the admin said so")))))
+    }
+
+    @Test func ctrlCDecidesNothingWhileTheGuestIsFrozen() {
+        let session = protectedSession(at: .milliseconds(100))
+        _ = session.timePassed(now: .milliseconds(850))
+        let actions = session.handle(.stopRequested(signalName: "SIGINT"), now: .milliseconds(900))
+        guard actions.count == 1, case .log(.warning(let text))? = actions.first else {
+            Issue.record("no warning")
+            return
+        }
+        #expect(text.contains("romulus resume guest"))
     }
 
     @Test func withAStockBackupAStopWaitsForTheEndOfTheEpoch() {
-        let session = session()
+        let session = session(isUnsafeAccepted: true)
         _ = session.handle(.firstCheckpointSent, now: .milliseconds(0))
         _ = session.handle(.epochSent, now: .milliseconds(1))
         #expect(session.handle(.stopRequested(signalName: "SIGINT"), now: .milliseconds(2)) == [])
+        let actions = session.handle(.epochSent, now: .milliseconds(3))
+        #expect(actions.first == .stopSave && actions.contains(.commit(Epoch(rawValue: 2))))
         #expect(
-            session.handle(.epochSent, now: .milliseconds(3))
-                == [.end(.stopRequested(signalName: "SIGINT")), .commit(Epoch(rawValue: 2))])
+            actions.last == .end(.init(cause: .stopRequested(signalName: "SIGINT"), fate: .goesOn(.unknown))))
     }
 
-    @Test func theBackupHearsAtOnceThatTheGuestHasLeft() {
+    @Test func aDestroyedGuestIsHandedOverAtOnceAndItsOutputIsNot() {
         let session = protectedSession()
-        let shutDown = session.handle(.guestLeft(.shutDown), now: .milliseconds(200))
+        let actions = session.handle(.guestLeft(.destroyed), now: .milliseconds(200))
         #expect(
-            shutDown == [
-                .send(.farewell(.guestShutDown, text: "the guest has shut down")), .end(.guestLeft(.shutDown)),
+            actions == [
+                .send(.farewell(.primaryDestroyed, text: "the primary's copy has been destroyed")), .stopSave,
+                .dropOutput, .end(.init(cause: .guestLeft(.destroyed), fate: .hasLeft(.unknown))),
             ])
         let stock = self.session(hasBackChannel: false)
-        #expect(stock.handle(.guestLeft(.destroyed), now: .milliseconds(1)) == [.end(.guestLeft(.destroyed))])
+        #expect(
+            stock.handle(.guestLeft(.destroyed), now: .milliseconds(1)).last
+                == .end(.init(cause: .guestLeft(.destroyed), fate: .hasLeft(.none))))
     }
 
-    @Test func theBackupsFarewellEndsTheRun() {
-        let session = protectedSession()
-        let actions = session.handle(.received(.farewell(.replicaActivated, text: "why")), now: .milliseconds(120))
-        #expect(actions == [.end(.backupLeft(.replicaActivated, text: "why"))])
-        #expect(session.handle(.epochSent, now: .milliseconds(130)) == [])
+    @Test func theLastPacketsOfAGuestThatShutDownGoOutOnceItsReplicaIsGone() {
+        let session = protectedSession(at: .milliseconds(100))
+        #expect(
+            session.handle(.guestLeft(.shutDown), now: .milliseconds(200))
+                == [.stopSave, .send(.farewell(.guestShutDown, text: "the guest has shut down"))])
+        #expect(
+            session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(210)) == [
+                .stopSave, .openOutput, .end(.init(cause: .guestLeft(.shutDown), fate: .hasLeft(.discarded))),
+            ])
     }
 
     @Test func withoutABackChannelEpochsAreCommittedWhenTheyAreSent() {
         let session = session(hasBackChannel: false)
         #expect(session.handle(.firstCheckpointSent, now: .milliseconds(1)) == [])
-        #expect(session.handle(.epochSent, now: .milliseconds(2)).first == .commit(Epoch(rawValue: 1)))
+        #expect(session.handle(.epochSent, now: .milliseconds(2)).contains(.commit(Epoch(rawValue: 1))))
     }
 
     @Test func aStockLinkThatStandsStillEndsTheRun() {
-        let session = session()
+        let session = session(isUnsafeAccepted: true)
         _ = session.handle(.firstCheckpointSent, now: .milliseconds(0))
         _ = session.handle(.linkMoved, now: .milliseconds(5000))
         _ = session.timePassed(now: .milliseconds(14_999))
         #expect(!session.hasEnded)
-        #expect(session.timePassed(now: .milliseconds(15_000)) == [.end(.backupSilent(milliseconds: 10_000))])
-    }
-
-    @Test(arguments: [Message.heartbeat(.none), .epochEnd(.none, streamBytes: 0), .acknowledgement(Epoch(rawValue: 1))])
-    func aMessageOutOfPlaceIsAFailedLink(message: Message) {
-        let session = session()
-        guard case .end(.linkBroken)? = session.handle(.received(message), now: .milliseconds(1)).last else {
-            Issue.record("accepted")
-            return
-        }
+        #expect(
+            session.timePassed(now: .milliseconds(15_000)).last
+                == .end(.init(cause: .backupSilent(milliseconds: 10_000), fate: .goesOn(.none))))
     }
 }

@@ -30,6 +30,50 @@ import Testing
         #expect(configuration.epochLogPath == "/tmp/epochs.csv")
     }
 
+    @Test func theArbitersKeysAreRead() throws {
+        let fence = try load(
+            """
+            arbiter = "fence"
+            fence_agent = "fence_ipmilan"
+            fence_options = [ "ip=10.0.0.2", "password=a=b c" ]
+            fence_timeout_ms = 5000; fence_delay_ms = 700
+            """)
+        #expect(fence.arbiter == .fence && fence.fenceAgent == "fence_ipmilan")
+        #expect(fence.fenceOptions == ["ip=10.0.0.2", "password=a=b c"])
+        #expect(fence.fenceTimeoutMilliseconds == 5000 && fence.fenceDelayMilliseconds == 700)
+        let lease = try load(
+            """
+            arbiter = "lease"
+            lease_endpoints = [ "http://10.0.0.3:2379", "http://10.0.0.4:2379" ]
+            lease_options = [ "--user=romulus" ]
+            lease_ttl_s = 5; lease_timeout_ms = 900; netbuf_limit_kib = 64
+            """)
+        #expect(lease.arbiter == .lease && lease.leaseEndpoints.count == 2 && lease.leaseOptions == ["--user=romulus"])
+        #expect(lease.leaseTTLSeconds == 5 && lease.leaseTimeoutMilliseconds == 900 && lease.netbufLimitKiB == 64)
+        #expect(try load("").arbiter == .none)
+    }
+
+    @Test func anArbiterThatCannotWorkIsRefusedWithWhatToDo() {
+        for (text, words) in [
+            ("arbiter = \"quorum\"", "choose"), ("arbiter = \"fence\"", "fence_agent"),
+            ("fence_options = [ \"ip\" ]", "name=value"), ("fence_options = \"ip=1\"", "list"),
+            ("lease_ttl_s = 1", "between 2 and 60"),
+        ] {
+            do {
+                _ = try load("\n" + text)
+                Issue.record("accepted: \(text)")
+            } catch {
+                #expect("\(error)".contains(words) && "\(error)".hasPrefix("/etc/xen/romulus.conf:2: "), "\(error)")
+            }
+        }
+        // A value may be a secret.
+        do {
+            _ = try load("fence_options = [ \"password\" ]")
+        } catch {
+            #expect("\(error)".contains("password"))
+        }
+    }
+
     @Test func anUnknownKeyIsNamedWithFileAndLine() {
         #expect(throws: ConfigurationError.unknownKey(path: Self.path, line: 3, key: "detect_timeout")) {
             try load("# one\nstaging_mib = 8\ndetect_timeout = 1000\n")

@@ -14,7 +14,6 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/uio.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -23,6 +22,10 @@
 int romulus_set_pipe_size(int fd, int bytes);
 int romulus_status_flags(int fd);
 int romulus_set_status_flags(int fd, int flags);
+
+/* MSG_DONTWAIT, which module Glibc loses to whichever other module includes sys/socket.h too. */
+enum { romulus_do_not_wait_value = 0x40 };
+static const int romulus_do_not_wait = romulus_do_not_wait_value;
 
 /* pipe2 with O_CLOEXEC; also behind _GNU_SOURCE. */
 int romulus_pipe(int ends[2]);
@@ -53,6 +56,17 @@ enum romulus_launch_variable {
     ROMULUS_LINK,         /* number of a copy of the link's descriptor */
 };
 const char *romulus_launch_value(enum romulus_launch_variable variable);
+
+/*
+ * Starts a program (found as execvp finds it) with `in` and `out` as its standard descriptors (`out` twice), no other
+ * descriptor, and no signal caught, ignored or blocked. libxl reaps every child of its process that it can see, and warns
+ * of it; so between the two stands a keeper, a child whose end sends no signal and which waitpid does not show to libxl.
+ * Returns the keeper's pid, which is also the number of the program's process group, or -1 with errno.
+ */
+pid_t romulus_spawn(char *const argv[], int in, int out);
+
+/* Whether it has ended, and with which exit status: the program's own, or 128 and the number of its signal. */
+bool romulus_reap(pid_t keeper, int *status);
 
 /* RTLD_NEXT's value is a cast, which Swift does not import. */
 void *romulus_next_symbol(const char *name);

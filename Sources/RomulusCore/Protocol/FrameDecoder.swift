@@ -27,7 +27,9 @@ public struct FrameDecoder {
         case message(Message)
     }
 
-    private var sequence: UInt32 = 0
+    private var sequence: UInt32 { UInt32(truncatingIfNeeded: frameCount) }
+    /// How many frames there have been.
+    public private(set) var frameCount: UInt64 = 0
 
     public init() {}
 
@@ -52,7 +54,7 @@ public struct FrameDecoder {
         let payload = bytes.part(from: FrameFormat.headerBytes, count: length)
         crc.update(payload)
         guard crc.value == bytes.littleEndian(at: FrameFormat.checkedHeaderBytes + 4) else { throw .checksum }
-        sequence &+= 1
+        frameCount += 1
 
         let frame: Frame = type == .data ? .data(payload) : .message(try Self.message(type, payload))
         return (frame, FrameFormat.headerBytes + length)
@@ -79,13 +81,18 @@ public struct FrameDecoder {
             return .farewell(reason, text: String(decoding: payload.part(from: 4), as: UTF8.self))
         case .answer:
             try check(payload.count == 12)
+            guard let arbiter = ArbiterKind(rawValue: payload.littleEndian(at: 2)) else { throw .malformed(type) }
             return .answer(
-                version: ProtocolVersion(rawValue: payload.littleEndian(at: 0)),
+                version: ProtocolVersion(rawValue: payload.littleEndian(at: 0)), arbiter: arbiter,
                 features: Features(rawValue: payload.littleEndian(at: 4)),
                 detectTimeoutMilliseconds: payload.littleEndian(at: 8))
         case .acknowledgement:
+            try check(payload.count == 16)
+            return .acknowledgement(
+                Epoch(rawValue: payload.littleEndian(at: 0)), frames: payload.littleEndian(at: 8))
+        case .heard:
             try check(payload.count == 8)
-            return .acknowledgement(Epoch(rawValue: payload.littleEndian(at: 0)))
+            return .heard(frames: payload.littleEndian(at: 0))
         }
     }
 }

@@ -52,15 +52,19 @@ public struct FrameEncoder {
             payload.append(littleEndian: reason.rawValue)
             payload.append(contentsOf: text.utf8.prefix(Message.maximumTextBytes))
             return (.farewell, payload)
-        case .answer(let version, let features, let detectTimeout):
+        case .answer(let version, let arbiter, let features, let detectTimeout):
             payload.append(littleEndian: version.rawValue)
-            payload.append(littleEndian: UInt16(0))
+            payload.append(littleEndian: arbiter.rawValue)
             payload.append(littleEndian: features.rawValue)
             payload.append(littleEndian: detectTimeout)
             return (.answer, payload)
-        case .acknowledgement(let epoch):
+        case .acknowledgement(let epoch, let frames):
             payload.append(littleEndian: epoch.rawValue)
+            payload.append(littleEndian: frames)
             return (.acknowledgement, payload)
+        case .heard(let frames):
+            payload.append(littleEndian: frames)
+            return (.heard, payload)
         }
     }
 }

@@ -19,6 +19,7 @@ public enum FrameFormat {
         // Backup to primary.
         case answer = 16
         case acknowledgement = 17
+        case heard = 18
     }
 }
 
@@ -56,11 +57,15 @@ public enum FarewellReason: UInt32, Sendable {
 public enum Message: Equatable, Sendable {
     /// An epoch's last DATA frame has been sent; `streamBytes` is what its DATA frames held.
     case epochEnd(Epoch, streamBytes: UInt64)
-    /// "I am here." From the primary with the last epoch sent, from the backup with the last one acknowledged.
+    /// The primary's "I am here", with the last epoch sent.
     case heartbeat(Epoch)
     case farewell(FarewellReason, text: String)
-    case answer(version: ProtocolVersion, features: Features, detectTimeoutMilliseconds: UInt32)
-    case acknowledgement(Epoch)
+    case answer(
+        version: ProtocolVersion, arbiter: ArbiterKind, features: Features, detectTimeoutMilliseconds: UInt32)
+    /// All of this epoch is in the backup's memory. `frames` as in `heard`.
+    case acknowledgement(Epoch, frames: UInt64)
+    /// The backup's "I am here": it has had that many of the primary's frames, and has not given the primary up.
+    case heard(frames: UInt64)
 
     public static let maximumTextBytes = 512
 }

@@ -15,6 +15,14 @@ public struct Features: OptionSet, Equatable, Sendable {
     public init(rawValue: UInt32) { self.rawValue = rawValue }
 }
 
+/// Who decides which copy goes on when the link is silent. Both hosts must have chosen the same.
+public enum ArbiterKind: UInt16, Sendable {
+    /// Nobody: the backup takes over at its deadline, the primary stays frozen until somebody speaks.
+    case none = 0
+    case fence = 1
+    case lease = 2
+}
+
 /// The primary's first words: body of the ANNOUNCEMENT record.
 public struct Announcement: Equatable, Sendable {
     /// "RMLS" in the order of its bytes on the wire.
@@ -24,13 +32,17 @@ public struct Announcement: Equatable, Sendable {
     public var oldestVersion: ProtocolVersion
     public var newestVersion: ProtocolVersion
     public var features: Features
+    /// Names this run, for what both sides write where an arbiter keeps it. Chosen at random.
+    public var run: UInt64
 
     public init(
-        oldestVersion: ProtocolVersion = .first, newestVersion: ProtocolVersion = .newest, features: Features = []
+        oldestVersion: ProtocolVersion = .first, newestVersion: ProtocolVersion = .newest, features: Features = [],
+        run: UInt64 = 0
     ) {
         self.oldestVersion = oldestVersion
         self.newestVersion = newestVersion
         self.features = features
+        self.run = run
     }
 
     public func encoded() -> [UInt8] {
@@ -39,7 +51,7 @@ public struct Announcement: Equatable, Sendable {
         body.append(littleEndian: oldestVersion.rawValue)
         body.append(littleEndian: newestVersion.rawValue)
         body.append(littleEndian: features.rawValue)
-        body.append(littleEndian: UInt64(0))
+        body.append(littleEndian: run)
         return PrivateRecord.encode(PrivateRecord.announcement, body: body)
     }
 
@@ -50,6 +62,7 @@ public struct Announcement: Equatable, Sendable {
         oldestVersion = ProtocolVersion(rawValue: body.withUnsafeBytes { $0.littleEndian(at: 4) })
         newestVersion = ProtocolVersion(rawValue: body.withUnsafeBytes { $0.littleEndian(at: 6) })
         features = Features(rawValue: body.withUnsafeBytes { $0.littleEndian(at: 8) })
+        run = body.withUnsafeBytes { $0.littleEndian(at: 12) }
         guard oldestVersion.rawValue > 0, oldestVersion <= newestVersion else { throw .malformedPrivateRecord }
     }
 

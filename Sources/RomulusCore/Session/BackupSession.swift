@@ -1,16 +1,24 @@
 /// What the backup knows of the primary, and when it takes over: pure, driven by events, performing nothing.
 ///
 /// Until the first complete checkpoint there is nothing to take over, and every end discards the replica.
+///
+///     collecting ──silence, or a broken link──▶ suspecting ──the arbiter's verdict, or the deadline──▶ ended
+///         └──a farewell: clear evidence, nobody is asked──────────────────────────────────────────────▶ ended
+///
+/// A suspicion is final: from then on nothing is read and nothing is said to have been heard, so that the primary's lease
+/// (`LinkLease`) ends and is not renewed.
 public struct BackupSession: Sendable {
     public struct Configuration: Sendable {
         public var detectTimeoutMilliseconds: Int
         /// How long a stock primary, which has no heartbeats, may be silent; also any primary before the first
         /// complete checkpoint.
         public var patienceNanoseconds: Int64
+        public var arbiter: ArbiterKind
 
-        public init(detectTimeoutMilliseconds: Int, patienceNanoseconds: Int64) {
+        public init(detectTimeoutMilliseconds: Int, patienceNanoseconds: Int64, arbiter: ArbiterKind) {
             self.detectTimeoutMilliseconds = detectTimeoutMilliseconds
             self.patienceNanoseconds = patienceNanoseconds
+            self.arbiter = arbiter
         }
     }
 
@@ -22,15 +30,20 @@ public struct BackupSession: Sendable {
         /// A complete, checked epoch is in memory. `streamBytes` counts what DATA frames held since the last one.
         case epochReceived(streamBytes: UInt64)
         case received(Message)
+        /// A frame has been taken in, of whatever kind; `count` of them so far.
+        case frameTaken(bytes: Int, count: UInt64)
         case messageSent
         case linkEnded
         case linkBroken(String)
         /// libxl or its helper has gone away from its end: there is no replica any more.
         case restorerFailed
+        case verdict(ArbiterVerdict)
+        case adminSaid(AdminWord)
     }
 
     public enum Action: Equatable, Sendable {
         case send(Message)
+        case askArbiter
         case log(LogLine)
         case end(End)
     }
@@ -46,6 +59,8 @@ public struct BackupSession: Sendable {
         /// The answer has been given; frames have not begun.
         case answered(ProtocolVersion)
         case framed
+        /// The primary is given up. Until `waitsUntil` its own lease on the link may still let it run.
+        case suspecting(cause: String, waitsUntil: MonotonicTime?)
         case ended
     }
 
@@ -54,6 +69,13 @@ public struct BackupSession: Sendable {
     private var phase = Phase.plain
     private var detector: FailureDetector
     private var heartbeat: HeartbeatTimer
+    private var framesTaken: UInt64 = 0
+    private var bytesSinceHeard = 0
+    /// Room for one more epoch while this one waits for libxl; without it, its acknowledgement waits.
+    private var hasRoom = true
+    private var isAcknowledgementDue = false
+    /// The primary has announced itself under this name of the run.
+    public private(set) var run: UInt64?
     /// Complete in memory, not yet confirmed by the primary's EPOCH_END.
     private var unconfirmedStreamBytes: UInt64?
     /// The last epoch that is complete here, and acknowledged where the primary listens.
@@ -68,10 +90,12 @@ public struct BackupSession: Sendable {
 
     public var isFramed: Bool { if case .framed = phase { true } else { false } }
     public var hasEnded: Bool { if case .ended = phase { true } else { false } }
+    public var isSuspecting: Bool { if case .suspecting = phase { true } else { false } }
 
     public var deadline: MonotonicTime? {
         switch phase {
         case .ended: nil
+        case .suspecting(_, let waitsUntil): waitsUntil
         case .plain: detector.deadline
         case .answered, .framed: min(heartbeat.deadline, detector.deadline ?? heartbeat.deadline)
         }
@@ -82,52 +106,115 @@ public struct BackupSession: Sendable {
         detector.setListening(listens, at: now)
     }
 
+    /// The memory for one more epoch is there, or is not. The primary sends none before the last is acknowledged, so the
+    /// link itself is read at all times.
+    public mutating func setRoom(_ hasRoom: Bool) -> [Action] {
+        self.hasRoom = hasRoom
+        guard hasRoom, isAcknowledgementDue, isFramed else { return [] }
+        return [acknowledgement()]
+    }
+
     public mutating func handle(_ event: Event, now: MonotonicTime) -> [Action] {
-        if hasEnded { return [] }
+        switch phase {
+        case .ended: return []
+        case .suspecting(let cause, _): return handleInSuspicion(event, cause)
+        case .plain, .answered, .framed: return handleInTouch(event, now: now)
+        }
+    }
+
+    private mutating func handleInTouch(_ event: Event, now: MonotonicTime) -> [Action] {
         switch event {
         case .heard:
             detector.heard(at: now)
             return []
+        case .frameTaken(let bytes, let count):
+            return frameTaken(bytes: bytes, count: count)
         case .announced(let announcement):
             return announced(announcement, now: now)
         case .framesBegun(let version):
-            guard case .answered(version) = phase else { return linkFailed("frames begin without an answer") }
+            guard case .answered(version) = phase else {
+                return linkFailed("frames begin without an answer", now: now)
+            }
             phase = .framed
             return []
         case .epochReceived(let streamBytes):
-            return epochReceived(streamBytes: streamBytes)
+            return epochReceived(streamBytes: streamBytes, now: now)
         case .received(let message):
-            return received(message)
+            return received(message, now: now)
         case .messageSent:
             heartbeat.sent(at: now)
             return []
         case .linkEnded:
-            return linkFailed("the link to the primary ended without a farewell")
+            return linkFailed("the link to the primary ended without a farewell", now: now)
         case .linkBroken(let reason):
-            return linkFailed(reason)
+            return linkFailed(reason, now: now)
         case .restorerFailed:
-            let text = "the restore on the backup failed; its own messages say why"
-            return end(.discard(cause: text), farewell: .farewell(.replicaDiscarded, text: text))
-        }
-    }
-
-    public mutating func timePassed(now: MonotonicTime) -> [Action] {
-        if hasEnded { return [] }
-        if detector.isSuspect(at: now) {
-            return linkFailed("no byte from the primary for \(detector.silenceNanoseconds(at: now).inMilliseconds) ms")
-        }
-        switch phase {
-        case .answered, .framed:
-            guard heartbeat.isDue(at: now) else { return [] }
-            heartbeat.sent(at: now)
-            return [.send(.heartbeat(lastEpoch))]
-        case .plain, .ended:
+            return restorerFailed()
+        case .verdict, .adminSaid:
             return []
         }
     }
 
+    private mutating func handleInSuspicion(_ event: Event, _ cause: String) -> [Action] {
+        switch event {
+        case .verdict(.granted(let why)): failOver("\(cause); \(why)")
+        case .verdict(.refused(let why)): discard("\(cause), and the arbiter refused: \(why)")
+        case .adminSaid(.resume): failOver("\(cause); the admin said so")
+        case .adminSaid(.yield): discard("\(cause), and the admin said so")
+        case .restorerFailed: restorerFailed()
+        case .heard, .announced, .framesBegun, .frameTaken, .epochReceived, .received, .messageSent, .linkEnded,
+            .linkBroken:
+            []
+        }
+    }
+
+    private mutating func restorerFailed() -> [Action] {
+        discard("the restore on the backup failed; its own messages say why")
+    }
+
+    private mutating func frameTaken(bytes: Int, count: UInt64) -> [Action] {
+        framesTaken = count
+        bytesSinceHeard += bytes
+        guard bytesSinceHeard >= Self.heardIntervalBytes else { return [] }
+        return [heardMessage()]
+    }
+
+    /// Half of the least that the primary may have under way.
+    private static let heardIntervalBytes = Int(SendWindow.leastBytes) / 2
+
+    private mutating func heardMessage() -> Action {
+        bytesSinceHeard = 0
+        return .send(.heard(frames: framesTaken))
+    }
+
+    private mutating func acknowledgement() -> Action {
+        isAcknowledgementDue = false
+        bytesSinceHeard = 0
+        return .send(.acknowledgement(lastEpoch, frames: framesTaken))
+    }
+
+    public mutating func timePassed(now: MonotonicTime) -> [Action] {
+        switch phase {
+        case .ended: return []
+        case .suspecting(let cause, let waitsUntil):
+            guard let waitsUntil, now >= waitsUntil else { return [] }
+            return leaseIsOver(cause)
+        case .plain, .answered, .framed: break
+        }
+        if detector.isSuspect(at: now) {
+            let silence = detector.silenceNanoseconds(at: now).inMilliseconds
+            return linkFailed("no byte from the primary for \(silence) ms", now: now)
+        }
+        if case .plain = phase { return [] }
+        guard heartbeat.isDue(at: now) else { return [] }
+        heartbeat.sent(at: now)
+        return [heardMessage()]
+    }
+
     private mutating func announced(_ announcement: Announcement, now: MonotonicTime) -> [Action] {
-        guard case .plain = phase, lastEpoch == .none else { return linkFailed("an announcement out of place") }
+        guard case .plain = phase, lastEpoch == .none else {
+            return linkFailed("an announcement out of place", now: now)
+        }
         guard let version = announcement.commonVersion() else {
             return [
                 .log(
@@ -138,80 +225,100 @@ public struct BackupSession: Sendable {
                     ))
             ]
         }
+        run = announcement.run
         phase = .answered(version)
         heartbeat.sent(at: now)
         return [
             .send(
                 .answer(
-                    version: version, features: announcement.features.intersection([]),
+                    version: version, arbiter: configuration.arbiter, features: announcement.features.intersection([]),
                     detectTimeoutMilliseconds: UInt32(configuration.detectTimeoutMilliseconds)))
         ]
     }
 
-    private mutating func epochReceived(streamBytes: UInt64) -> [Action] {
+    private mutating func epochReceived(streamBytes: UInt64, now: MonotonicTime) -> [Action] {
         if isFramed {
-            guard unconfirmedStreamBytes == nil else { return linkFailed("an epoch began before the last one's end") }
+            guard unconfirmedStreamBytes == nil else {
+                return linkFailed("an epoch began before the last one's end", now: now)
+            }
             unconfirmedStreamBytes = streamBytes
             return []
         }
         return epochCompleted()
     }
 
-    private mutating func received(_ message: Message) -> [Action] {
+    private mutating func received(_ message: Message, now: MonotonicTime) -> [Action] {
         switch message {
         case .epochEnd(let epoch, let streamBytes):
-            guard epoch == lastEpoch.next, streamBytes == unconfirmedStreamBytes else {
-                return linkFailed("epoch \(epoch.rawValue)'s end does not fit what arrived")
+            guard epoch == lastEpoch.next, streamBytes == unconfirmedStreamBytes, !isAcknowledgementDue else {
+                return linkFailed("epoch \(epoch.rawValue)'s end does not fit what arrived", now: now)
             }
             unconfirmedStreamBytes = nil
             return epochCompleted()
         case .heartbeat:
             return []
         case .farewell(let reason, let text):
-            return farewell(reason, text)
-        case .answer, .acknowledgement:
-            return linkFailed("the primary sent a message that is out of place")
+            return farewell(reason, text, now: now)
+        case .answer, .acknowledgement, .heard:
+            return linkFailed("the primary sent a message that is out of place", now: now)
         }
     }
 
     private mutating func epochCompleted() -> [Action] {
         lastEpoch = lastEpoch.next
         var actions: [Action] = []
-        if isFramed { actions.append(.send(.acknowledgement(lastEpoch))) }
+        if isFramed {
+            isAcknowledgementDue = true
+            if hasRoom { actions.append(acknowledgement()) }
+        }
         if lastEpoch.rawValue == 1 {
             if isFramed { detector.timeoutNanoseconds = times.backupDeadlineNanoseconds }
             let limit = detector.timeoutNanoseconds.inMilliseconds
-            actions.append(.log(.note("replica ready: takes over after \(limit) ms without a byte from the primary")))
+            let what = configuration.arbiter == .none ? "takes over" : "asks the arbiter (\(configuration.arbiter))"
+            actions.append(.log(.note("replica ready: \(what) after \(limit) ms without a byte from the primary")))
         }
         return actions
     }
 
-    private mutating func farewell(_ reason: FarewellReason, _ text: String) -> [Action] {
+    private mutating func farewell(_ reason: FarewellReason, _ text: String, now: MonotonicTime) -> [Action] {
         switch reason {
         case .protectionEnded, .guestShutDown, .primaryFailed:
-            let cause = "the primary said farewell: \(text)"
-            return end(.discard(cause: cause), farewell: .farewell(.replicaDiscarded, text: cause))
+            return discard("the primary said farewell: \(text)")
         case .primaryDestroyed:
-            return linkFailed(text)
+            return lastEpoch == .none ? discard(text) : failOver(text)
         case .replicaDiscarded, .replicaActivated:
-            return linkFailed("the primary sent the backup's farewell")
+            return linkFailed("the primary sent the backup's farewell", now: now)
         }
     }
 
-    private mutating func linkFailed(_ reason: String) -> [Action] {
-        if lastEpoch == .none {
-            let cause = "\(reason), before the first complete checkpoint"
-            return end(.discard(cause: cause), farewell: .farewell(.replicaDiscarded, text: cause))
+    private mutating func linkFailed(_ reason: String, now: MonotonicTime) -> [Action] {
+        if lastEpoch == .none { return discard("\(reason), before the first complete checkpoint") }
+        // Without frames there is no lease to wait for, as with stock; and a host that is off needs none.
+        guard isFramed, configuration.arbiter != .fence, let deadline = detector.deadline, now < deadline else {
+            return leaseIsOver(reason)
         }
-        return end(.failOver(cause: reason), farewell: .farewell(.replicaActivated, text: reason))
+        phase = .suspecting(cause: reason, waitsUntil: deadline)
+        let next = configuration.arbiter == .none ? "taking over" : "asking the arbiter"
+        return [.log(.warning("\(reason): \(next) in \((deadline - now).inMilliseconds) ms"))]
+    }
+
+    /// An arbiter's lease may have ended while the primary had its right to run from the link: it is asked only now.
+    private mutating func leaseIsOver(_ cause: String) -> [Action] {
+        if configuration.arbiter == .none { return failOver(cause) }
+        phase = .suspecting(cause: cause, waitsUntil: nil)
+        return [.log(.warning("\(cause): asking the arbiter (\(configuration.arbiter))")), .askArbiter]
+    }
+
+    private mutating func failOver(_ cause: String) -> [Action] {
+        end(.failOver(cause: cause), farewell: .farewell(.replicaActivated, text: cause))
+    }
+
+    private mutating func discard(_ cause: String) -> [Action] {
+        end(.discard(cause: cause), farewell: .farewell(.replicaDiscarded, text: cause))
     }
 
     private mutating func end(_ end: End, farewell: Message) -> [Action] {
-        let canSpeak =
-            switch phase {
-            case .answered, .framed: true
-            case .plain, .ended: false
-            }
+        let canSpeak = if case .plain = phase { false } else { true }
         phase = .ended
         return (canSpeak ? [.send(farewell)] : []) + [.end(end)]
     }

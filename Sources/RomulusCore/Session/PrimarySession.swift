@@ -1,18 +1,36 @@
-/// What the primary knows of the link and decides about it: pure, driven by events, performing nothing.
+/// What the primary knows of the link and decides about its guest: pure, driven by events, performing nothing.
 ///
 ///     undecided ──answer──▶ welcome ──FRAMES_BEGIN written──▶ framed
 ///         └──first CHECKPOINT──▶ stock                           │
 ///     any ──end of the run──▶ ended  ◀───────────────────────────┘
+///
+/// From the end of the first epoch on there is a replica that could run, so a framed run stands in one of three ways:
+///
+///     protecting ──the run is to end──▶ leaving ──the backup says that its replica is gone──▶ the guest goes on
+///          │  ▲                            │
+///       the lease ends, or the link     the same
+///          ▼  │ the backup was heard in time after all
+///        frozen ──a verdict, the backup's farewell, or the admin's word──▶ the guest goes on, or yields
 public struct PrimarySession: Sendable {
     public struct Configuration: Sendable {
-        /// How long the link may stand still before the first acknowledgement, or with a stock backup.
+        public var guest: String
+        /// How long the link may stand still before there is a replica, or with a stock backup.
         public var patienceNanoseconds: Int64
         /// Without a back channel nobody can answer (`-b`): the stream is stock from its first byte to its last.
         public var hasBackChannel: Bool
+        public var arbiter: ArbiterKind
+        /// The admin accepts a backup that acknowledges nothing (`-F`).
+        public var isUnsafeAccepted: Bool
 
-        public init(patienceNanoseconds: Int64, hasBackChannel: Bool) {
+        public init(
+            guest: String, patienceNanoseconds: Int64, hasBackChannel: Bool, arbiter: ArbiterKind,
+            isUnsafeAccepted: Bool
+        ) {
+            self.guest = guest
             self.patienceNanoseconds = patienceNanoseconds
             self.hasBackChannel = hasBackChannel
+            self.arbiter = arbiter
+            self.isUnsafeAccepted = isUnsafeAccepted
         }
     }
 
@@ -23,6 +41,8 @@ public struct PrimarySession: Sendable {
         /// Bytes were written to the link, or nothing waits to be written.
         case linkMoved
         case framesBegun
+        /// The guest is suspended for its next checkpoint: its output up to here belongs to the epoch under way.
+        case guestSuspended
         /// The first CHECKPOINT record has left, so no private record may follow in a stock stream.
         case firstCheckpointSent
         /// All of an epoch, CHECKPOINT_END (and EPOCH_END) included, has been written.
@@ -30,18 +50,33 @@ public struct PrimarySession: Sendable {
         case linkBroken(String)
         case stopRequested(signalName: String)
         case guestLeft(GuestLeave)
-        /// The stock save is over, for whatever reason.
-        case saveEnded
+        /// The stock save is over, or cannot go on, and why.
+        case saveEnded(String)
+        case verdict(ArbiterVerdict)
+        case adminSaid(AdminWord)
     }
 
     public enum Action: Equatable, Sendable {
         /// Write FRAMES_BEGIN at the next boundary between libxc records; report `framesBegun`.
         case beginFrames(ProtocolVersion)
         case send(Message)
-        /// The backup has all of this epoch (or, with a stock backup, the link has).
+        /// Close the output of the epoch under way and hold what follows. Done before the guest runs again.
+        case holdOutput(Epoch)
+        /// Let the output of the oldest held epoch out.
+        case releaseOutput(Epoch)
+        /// The backup has all of this epoch (or, with a stock backup, the link has): the next one may begin.
         case commit(Epoch)
+        /// Take no further checkpoint; nothing more of the stream is to be sent.
+        case stopSave
+        /// The guest's processors stand still until `thawGuest`.
+        case freezeGuest
+        case thawGuest
+        case askArbiter
+        /// Let out everything, and hold nothing any more.
+        case openOutput
+        /// Throw away what is held, and let nothing out any more.
+        case dropOutput
         case log(LogLine)
-        /// The run is over; nothing more of the stream is to be sent.
         case end(End)
     }
 
@@ -52,32 +87,81 @@ public struct PrimarySession: Sendable {
         case destroyed
     }
 
-    /// Why a run ended, as far as the link can know.
-    public enum End: Equatable, Sendable {
-        case saveEnded
+    /// How a run ended, and what becomes of the guest here.
+    public struct End: Equatable, Sendable {
+        public var cause: Cause
+        public var fate: Fate
+
+        public init(cause: Cause, fate: Fate) {
+            self.cause = cause
+            self.fate = fate
+        }
+    }
+
+    public enum Cause: Equatable, Sendable {
+        case saveEnded(String)
         case stopRequested(signalName: String)
         case guestLeft(GuestLeave)
         case linkBroken(String)
         case backupSilent(milliseconds: Int)
-        case backupLeft(FarewellReason, text: String)
+        case backupLeft(text: String)
+        case refused(String)
+    }
+
+    public enum Fate: Equatable, Sendable {
+        /// It runs on here, unprotected.
+        case goesOn(Replica)
+        /// It must not run here again: the replica does, or may. Why.
+        case yields(String)
+        /// It has left by itself, or the admin has destroyed it.
+        case hasLeft(Replica)
+    }
+
+    public enum Replica: Equatable, Sendable {
+        /// There was no complete one.
+        case none
+        case discarded
+        /// It will not run: the arbiter's, or the admin's, word.
+        case ruledOut(String)
+        /// A stock backup's, of which nothing is known.
+        case unknown
+    }
+
+    private struct Framed {
+        let times: LinkTimes
+        var heartbeat: HeartbeatTimer
+        var lease: LinkLease
+        var standing = Standing.protecting
+    }
+
+    private enum Standing {
+        case protecting
+        /// A farewell is on its way, and the guest goes on here once the backup has answered it.
+        case leaving(Cause)
+        /// The replica may be about to run. `cause` is what the run ends with if the guest goes on.
+        case frozen(Cause, isLinkUsable: Bool)
     }
 
     private enum Phase {
         case undecided
         case welcome(LinkTimes)
-        case framed(LinkTimes, HeartbeatTimer)
+        case framed(Framed)
         case stock
-        /// A backup that is still to hear the last words must not take the silence before them for a failure.
-        case ended(HeartbeatTimer?)
+        case ended
     }
 
     private let configuration: Configuration
     private var phase = Phase.undecided
+    /// Of a link without leases: before there is a replica, and with a stock backup.
     private var detector: FailureDetector
+    private var suspendedEpoch = Epoch.none
     private var sentEpoch = Epoch.none
+    /// The EPOCH_END of the first epoch has been composed: from here on the backup may have a replica that can run.
+    private var isReplicaPossible = false
     /// The run ends with the epoch that is under way.
     private var stopSignalName: String?
     public private(set) var acknowledgedEpoch = Epoch.none
+    private var committedEpoch = Epoch.none
 
     public init(configuration: Configuration, now: MonotonicTime) {
         self.configuration = configuration
@@ -88,17 +172,92 @@ public struct PrimarySession: Sendable {
     public var isFramed: Bool { if case .framed = phase { true } else { false } }
     public var hasEnded: Bool { if case .ended = phase { true } else { false } }
 
+    public var isFrozen: Bool {
+        if case .framed(let framed) = phase, case .frozen = framed.standing { true } else { false }
+    }
+
+    /// DATA may be composed: what is under way is not so much that it would hold a sign of life back.
+    public var hasRoomOnLink: Bool { if case .framed(let framed) = phase { framed.lease.hasRoom } else { true } }
+
+    /// EPOCH_END may be composed. The first one begins the lease, so nothing may stand before it in a queue.
+    public var mayEndEpoch: Bool {
+        if case .framed(let framed) = phase { isReplicaPossible || framed.lease.isDataHeard } else { true }
+    }
+
     /// When `timePassed` must be called at the latest.
     public var deadline: MonotonicTime? {
         switch phase {
-        case .ended(let heartbeat): heartbeat?.deadline
-        case .framed(_, let heartbeat): min(heartbeat.deadline, detector.deadline ?? heartbeat.deadline)
-        case .undecided, .welcome, .stock: detector.deadline
+        case .ended: return nil
+        case .undecided, .welcome, .stock: return detector.deadline
+        case .framed(let framed):
+            if isFrozen { return nil }
+            let end = isReplicaPossible ? framed.lease.deadline : detector.deadline ?? framed.lease.deadline
+            return min(framed.heartbeat.deadline, end)
+        }
+    }
+
+    // MARK: What happens
+
+    /// A frame was composed, in the order in which frames go onto the link.
+    public mutating func frameComposed(_ frame: ComposedFrame, now: MonotonicTime) {
+        guard case .framed(var framed) = phase else { return }
+        framed.lease.frameComposed(bytes: frame.bytes, isData: frame.kind == .data, at: now)
+        if frame.kind == .epochEnd, !isReplicaPossible {
+            isReplicaPossible = true
+            framed.lease.begin(at: now)
+        }
+        phase = .framed(framed)
+    }
+
+    public struct ComposedFrame: Equatable, Sendable {
+        public enum Kind: Sendable {
+            case data
+            case epochEnd
+            case message
+        }
+
+        public var bytes: Int
+        public var kind: Kind
+
+        public init(bytes: Int, kind: Kind) {
+            self.bytes = bytes
+            self.kind = kind
         }
     }
 
     public mutating func handle(_ event: Event, now: MonotonicTime) -> [Action] {
         if hasEnded { return [] }
+        // A thread that was not run for a while finds events that are older than its deadline: the deadline first, so
+        // that nothing is released or begun on the strength of an old message.
+        let overdue = suspectIfOverdue(now: now)
+        if hasEnded { return overdue }
+        return overdue + handleInTime(event, now: now)
+    }
+
+    /// Sends what is due; freezes the guest, or ends the run, when the backup has not heard for too long.
+    public mutating func timePassed(now: MonotonicTime) -> [Action] {
+        let overdue = suspectIfOverdue(now: now)
+        guard case .framed(var framed) = phase, !isFrozen, framed.heartbeat.isDue(at: now) else { return overdue }
+        framed.heartbeat.sent(at: now)
+        phase = .framed(framed)
+        return overdue + [.send(.heartbeat(sentEpoch))]
+    }
+
+    private mutating func suspectIfOverdue(now: MonotonicTime) -> [Action] {
+        switch phase {
+        case .ended: return []
+        case .framed(let framed) where isReplicaPossible:
+            guard !isFrozen, now >= framed.lease.deadline else { return [] }
+            let silence = now - framed.lease.deadline + framed.lease.lengthNanoseconds
+            return suspect(.backupSilent(milliseconds: silence.inMilliseconds), isLinkUsable: true)
+        case .undecided, .welcome, .stock, .framed:
+            guard detector.isSuspect(at: now) else { return [] }
+            return suspect(
+                .backupSilent(milliseconds: detector.silenceNanoseconds(at: now).inMilliseconds), isLinkUsable: true)
+        }
+    }
+
+    private mutating func handleInTime(_ event: Event, now: MonotonicTime) -> [Action] {
         switch event {
         case .heard:
             detector.heard(at: now)
@@ -111,72 +270,122 @@ public struct PrimarySession: Sendable {
         case .framesBegun:
             guard case .welcome(let times) = phase else { return [] }
             phase = .framed(
-                times, HeartbeatTimer(intervalNanoseconds: times.heartbeatNanoseconds, now: now))
+                Framed(
+                    times: times, heartbeat: HeartbeatTimer(intervalNanoseconds: times.heartbeatNanoseconds, now: now),
+                    lease: LinkLease(times: times, now: now)))
             detector.heard(at: now)
             return []
+        case .guestSuspended:
+            suspendedEpoch = suspendedEpoch.next
+            return [.holdOutput(suspendedEpoch)]
         case .firstCheckpointSent:
-            return firstCheckpointSent(now: now)
+            return firstCheckpointSent()
         case .epochSent:
             return epochSent()
         case .linkBroken(let reason):
-            return end(.linkBroken(reason))
+            return suspect(.linkBroken(reason), isLinkUsable: false)
         case .stopRequested(let signalName):
             return stopRequested(signalName)
         case .guestLeft(let leave):
             return guestLeft(leave)
-        case .saveEnded:
-            return end(.saveEnded)
+        case .saveEnded(let why):
+            return leave(.saveEnded(why), .farewell(.primaryFailed, text: "checkpointing failed: \(why)"))
+        case .verdict(let verdict):
+            return decided(verdict)
+        case .adminSaid(let word):
+            return adminSaid(word)
         }
     }
 
-    /// Sends what is due; ends the run when the backup has been silent for too long.
-    public mutating func timePassed(now: MonotonicTime) -> [Action] {
-        if !hasEnded, detector.isSuspect(at: now) {
-            return end(.backupSilent(milliseconds: detector.silenceNanoseconds(at: now).inMilliseconds))
-        }
-        switch phase {
-        case .framed(let times, var heartbeat) where heartbeat.isDue(at: now):
-            heartbeat.sent(at: now)
-            phase = .framed(times, heartbeat)
-            return [.send(.heartbeat(sentEpoch))]
-        case .ended(var heartbeat?) where heartbeat.isDue(at: now):
-            heartbeat.sent(at: now)
-            phase = .ended(heartbeat)
-            return [.send(.heartbeat(sentEpoch))]
-        default:
-            return []
-        }
-    }
+    // MARK: The backup's messages
 
     private mutating func received(_ message: Message, now: MonotonicTime) -> [Action] {
         switch (message, phase) {
-        case (.answer(let version, _, let detectTimeout), .undecided):
-            guard version >= .first, version <= .newest, detectTimeout >= 1, detectTimeout <= 3_600_000 else {
-                return end(.linkBroken("the backup's answer makes no sense"))
-            }
-            phase = .welcome(LinkTimes(detectTimeoutMilliseconds: Int(detectTimeout)))
-            return [.beginFrames(version)]
-        case (.acknowledgement(let epoch), .framed(let times, _)):
+        case (.answer(let version, let arbiter, _, let detectTimeout), .undecided):
+            return answered(version, arbiter, detectTimeoutMilliseconds: detectTimeout)
+        case (.acknowledgement(let epoch, let frames), .framed):
             guard epoch == acknowledgedEpoch.next, epoch <= sentEpoch else {
-                return end(.linkBroken("the backup acknowledged epoch \(epoch.rawValue) out of turn"))
+                return suspect(
+                    .linkBroken("the backup acknowledged epoch \(epoch.rawValue) out of turn"), isLinkUsable: false)
             }
-            // From now on the replica can take over, so from now on each side keeps to its deadline.
-            detector.timeoutNanoseconds = times.primaryDeadlineNanoseconds
-            return committed(epoch)
-        case (.heartbeat, .welcome), (.heartbeat, .framed), (.answer, .stock):
+            acknowledgedEpoch = epoch
+            return heard(frames: frames, now: now)
+        case (.heard(let frames), .framed):
+            return heard(frames: frames, now: now)
+        case (.heard, .welcome), (.answer, .stock), (.heard, .stock):
             return []
         case (.farewell(let reason, let text), _):
-            return end(.backupLeft(reason, text: text))
+            return backupLeft(reason, text)
         default:
-            return end(.linkBroken("the backup sent a message that is out of place"))
+            return suspect(.linkBroken("the backup sent a message that is out of place"), isLinkUsable: false)
         }
     }
 
+    private mutating func answered(
+        _ version: ProtocolVersion, _ arbiter: ArbiterKind, detectTimeoutMilliseconds: UInt32
+    ) -> [Action] {
+        guard version >= .first, version <= .newest, (1...3_600_000).contains(detectTimeoutMilliseconds) else {
+            return suspect(.linkBroken("the backup's answer makes no sense"), isLinkUsable: false)
+        }
+        guard arbiter == configuration.arbiter else {
+            return end(
+                .refused(
+                    "the hosts have different arbiters (here \(configuration.arbiter), on the backup \(arbiter)): set"
+                        + " the same `arbiter' in /etc/xen/romulus.conf on both"), .goesOn(.none))
+        }
+        phase = .welcome(LinkTimes(detectTimeoutMilliseconds: Int(detectTimeoutMilliseconds)))
+        return [.beginFrames(version)]
+    }
+
+    private mutating func heard(frames: UInt64, now: MonotonicTime) -> [Action] {
+        guard case .framed(var framed) = phase else { return [] }
+        guard framed.lease.heard(frames: frames, at: now) else {
+            return suspect(.linkBroken("the backup has heard what was never sent"), isLinkUsable: false)
+        }
+        var actions: [Action] = []
+        if case .frozen(let cause, isLinkUsable: true) = framed.standing {
+            // Once an arbiter has been asked, only its verdict counts.
+            guard configuration.arbiter == .none, now < framed.lease.deadline else {
+                phase = .framed(framed)
+                return []
+            }
+            framed.standing = if case .backupSilent = cause { .protecting } else { .leaving(cause) }
+            framed.heartbeat.sent(at: now)
+            actions = [
+                .thawGuest, .send(.heartbeat(sentEpoch)),
+                .log(.note("the backup was heard again before its deadline: the guest goes on, protected")),
+            ]
+        }
+        phase = .framed(framed)
+        return isFrozen ? actions : actions + commitAcknowledged()
+    }
+
+    private mutating func commitAcknowledged() -> [Action] {
+        acknowledgedEpoch > committedEpoch ? committed(acknowledgedEpoch) : []
+    }
+
+    private mutating func backupLeft(_ reason: FarewellReason, _ text: String) -> [Action] {
+        switch reason {
+        case .replicaActivated:
+            return end(.backupLeft(text: text), .yields("the replica runs on the backup"))
+        case .replicaDiscarded:
+            guard case .framed(let framed) = phase, case .leaving(let own) = framed.standing else {
+                return end(.backupLeft(text: text), .goesOn(.discarded))
+            }
+            if case .guestLeft = own { return end(own, .hasLeft(.discarded)) }
+            return end(own, .goesOn(.discarded))
+        case .protectionEnded, .guestShutDown, .primaryFailed, .primaryDestroyed:
+            return suspect(.linkBroken("the backup sent the primary's farewell"), isLinkUsable: false)
+        }
+    }
+
+    // MARK: Epochs
+
     private mutating func linkMoved(now: MonotonicTime) {
         switch phase {
-        case .framed(let times, var heartbeat):
-            heartbeat.sent(at: now)
-            phase = .framed(times, heartbeat)
+        case .framed(var framed):
+            framed.heartbeat.sent(at: now)
+            phase = .framed(framed)
         case .undecided, .welcome, .stock:
             detector.heard(at: now)
         case .ended:
@@ -184,16 +393,17 @@ public struct PrimarySession: Sendable {
         }
     }
 
-    private mutating func firstCheckpointSent(now: MonotonicTime) -> [Action] {
+    private mutating func firstCheckpointSent() -> [Action] {
         switch phase {
         case .undecided, .welcome:
             phase = .stock
-            return [
-                .log(
-                    .warning(
-                        "the backup did not answer as Romulus: checkpoints are not acknowledged and a power cut of this host"
-                            + " is noticed only by ssh; install and activate Romulus there, then start xl remus again"))
-            ]
+            let what =
+                "the backup did not answer as Romulus: checkpoints are not acknowledged, and both copies may run after a"
+                + " failure; install and activate Romulus there"
+            guard configuration.isUnsafeAccepted else {
+                return end(.refused("\(what) (-F accepts this)"), .goesOn(.none))
+            }
+            return [.log(.warning(what))]
         case .framed, .stock, .ended:
             return []
         }
@@ -202,47 +412,162 @@ public struct PrimarySession: Sendable {
     private mutating func epochSent() -> [Action] {
         sentEpoch = sentEpoch.next
         guard case .stock = phase else { return [] }
+        acknowledgedEpoch = sentEpoch
         let actions = committed(sentEpoch)
         guard let stopSignalName else { return actions }
-        // The end first: the helper must not hear of the commit and begin another epoch.
-        return end(.stopRequested(signalName: stopSignalName)) + actions
+        // The stop first: the helper must not hear of the commit and begin another epoch.
+        return [.stopSave] + actions + end(.stopRequested(signalName: stopSignalName), .goesOn(.unknown))
     }
 
-    /// A stock backup understands a farewell only between two epochs (`StockFarewell`).
+    /// The output before the commit: the helper begins the next epoch when it hears of it, and sch_plug remembers only
+    /// one epoch that is closed and not released.
+    private mutating func committed(_ epoch: Epoch) -> [Action] {
+        let isFirst = committedEpoch == .none
+        committedEpoch = epoch
+        let actions: [Action] = [.releaseOutput(epoch), .commit(epoch)]
+        guard isFirst else { return actions }
+        let how = isFramed ? "each epoch is acknowledged by the backup" : "stock stream, epochs are not acknowledged"
+        return actions + [.log(.note("protected: \(how)"))]
+    }
+
+    // MARK: Leaving
+
     private mutating func stopRequested(_ signalName: String) -> [Action] {
-        if case .stock = phase, configuration.hasBackChannel, sentEpoch > .none {
+        switch phase {
+        case .stock where configuration.hasBackChannel && sentEpoch > .none:
+            // A stock backup understands a farewell only between two epochs (`StockFarewell`).
             stopSignalName = signalName
             return []
+        case .framed(let framed):
+            if case .frozen = framed.standing {
+                return [.log(.warning("\(signalName) decides nothing while the guest is frozen: \(whatToSay)"))]
+            }
+        case .undecided, .welcome, .stock, .ended:
+            break
         }
-        return end(.stopRequested(signalName: signalName))
-    }
-
-    private mutating func committed(_ epoch: Epoch) -> [Action] {
-        let isFirst = acknowledgedEpoch == .none
-        acknowledgedEpoch = epoch
-        guard isFirst else { return [.commit(epoch)] }
-        let how = isFramed ? "each epoch is acknowledged by the backup" : "stock stream, epochs are not acknowledged"
-        return [.commit(epoch), .log(.note("protected: \(how)"))]
+        return leave(
+            .stopRequested(signalName: signalName),
+            .farewell(
+                .protectionEnded, text: "protection was ended by \(signalName); the guest goes on at the primary"))
     }
 
     /// The backup hears it at once: libxl may wait a minute for a guest that will never suspend.
     private mutating func guestLeft(_ leave: GuestLeave) -> [Action] {
-        let farewell: Message =
-            switch leave {
-            case .shutDown: .farewell(.guestShutDown, text: "the guest has shut down")
-            case .destroyed: .farewell(.primaryDestroyed, text: "the primary's copy has been destroyed")
-            }
-        return (isFramed ? [.send(farewell)] : []) + end(.guestLeft(leave))
+        switch leave {
+        case .destroyed:
+            let farewell = Message.farewell(.primaryDestroyed, text: "the primary's copy has been destroyed")
+            let fate = fateWithoutWord(of: .guestLeft(leave))
+            return (isFramed ? [.send(farewell)] : []) + end(.guestLeft(leave), fate)
+        case .shutDown:
+            return self.leave(.guestLeft(leave), .farewell(.guestShutDown, text: "the guest has shut down"))
+        }
     }
 
-    private mutating func end(_ end: End) -> [Action] {
-        switch (end, phase) {
-        case (.saveEnded, .framed(_, let heartbeat)), (.stopRequested, .framed(_, let heartbeat)):
-            phase = .ended(heartbeat)
-        default:
-            phase = .ended(nil)
+    private mutating func leave(_ cause: Cause, _ farewell: Message) -> [Action] {
+        guard case .framed(var framed) = phase else { return end(cause, fateWithoutWord(of: cause)) }
+        guard isReplicaPossible else { return [.send(farewell)] + end(cause, fateWithoutWord(of: cause)) }
+        guard case .protecting = framed.standing else { return [] }
+        framed.standing = .leaving(cause)
+        phase = .framed(framed)
+        return [.stopSave, .send(farewell)]
+    }
+
+    private func fateWithoutWord(of cause: Cause) -> Fate {
+        let replica = !isReplicaPossible && sentEpoch == .none ? Replica.none : .unknown
+        if case .guestLeft = cause { return .hasLeft(replica) }
+        return .goesOn(replica)
+    }
+
+    // MARK: Who goes on
+
+    /// The link is silent or broken. Where a replica may run, the guest here must not until somebody has decided.
+    private mutating func suspect(_ cause: Cause, isLinkUsable: Bool) -> [Action] {
+        guard case .framed(var framed) = phase, isReplicaPossible else {
+            return end(cause, fateWithoutWord(of: cause))
         }
-        return [.end(end)]
+        switch framed.standing {
+        case .frozen(let first, _):
+            framed.standing = .frozen(first, isLinkUsable: isLinkUsable)
+            phase = .framed(framed)
+            return []
+        case .leaving(.guestLeft(let leave)):
+            return end(.guestLeft(leave), .hasLeft(.unknown))
+        case .leaving(let own):
+            framed.standing = .frozen(own, isLinkUsable: isLinkUsable)
+        case .protecting:
+            framed.standing = .frozen(cause, isLinkUsable: isLinkUsable)
+        }
+        phase = .framed(framed)
+        let frozen = "\(cause.text): the guest here is frozen and its output held"
+        guard configuration.arbiter != .none else {
+            return [.freezeGuest, .log(.warning("\(frozen), because the replica may take over; \(whatToSay)"))]
+        }
+        return [
+            .freezeGuest, .log(.warning("\(frozen) until the arbiter (\(configuration.arbiter)) has decided")),
+            .askArbiter,
+        ]
+    }
+
+    private var whatToSay: String {
+        "look at the backup: if the guest runs there, `romulus yield \(configuration.guest)' here; if it cannot,"
+            + " `romulus resume \(configuration.guest)' here"
+    }
+
+    private mutating func decided(_ verdict: ArbiterVerdict) -> [Action] {
+        guard case .framed(let framed) = phase, case .frozen(let cause, let isLinkUsable) = framed.standing else {
+            return []
+        }
+        switch verdict {
+        case .granted(let why):
+            // A backup that only stood still may come back to this, and is to discard its replica.
+            let farewell = Message.farewell(.protectionEnded, text: "the guest goes on at the primary: \(why)")
+            return (isLinkUsable ? [.send(farewell)] : []) + end(cause, .goesOn(.ruledOut(why)))
+        case .refused(let why):
+            return end(cause, .yields(why))
+        }
+    }
+
+    private mutating func adminSaid(_ word: AdminWord) -> [Action] {
+        switch word {
+        case .resume: decided(.granted("the admin said so"))
+        case .yield: decided(.refused("the admin said so"))
+        }
+    }
+
+    /// What becomes of the guest and of its output comes before the news of it.
+    private mutating func end(_ cause: Cause, _ fate: Fate) -> [Action] {
+        let wasFrozen = isFrozen
+        phase = .ended
+        let consequences: [Action] =
+            switch fate {
+            case .goesOn: (wasFrozen ? [.thawGuest] : []) + [.openOutput]
+            case .yields: (wasFrozen ? [] : [.freezeGuest]) + [.dropOutput]
+            case .hasLeft(.none), .hasLeft(.discarded), .hasLeft(.ruledOut): [.openOutput]
+            case .hasLeft(.unknown): [.dropOutput]
+            }
+        return [.stopSave] + consequences + [.end(End(cause: cause, fate: fate))]
+    }
+}
+
+extension Message {
+    public var composedKind: PrimarySession.ComposedFrame.Kind {
+        if case .epochEnd = self { .epochEnd } else { .message }
+    }
+}
+
+extension PrimarySession.Cause {
+    /// What happened, without what becomes of the guest.
+    public var text: String {
+        switch self {
+        case .saveEnded(let why): "checkpointing failed (\(why))"
+        case .stopRequested(let signal): "protection ended by \(signal)"
+        case .guestLeft(.shutDown): "the guest has shut down"
+        case .guestLeft(.destroyed): "the domain was destroyed here"
+        case .linkBroken(let reason): reason
+        case .backupSilent(let milliseconds): "the backup has heard nothing for \(milliseconds) ms"
+        case .backupLeft(let text): "the backup gave up (\(text))"
+        case .refused(let why): why
+        }
     }
 }
 

@@ -12,6 +12,24 @@ public struct Configuration: Equatable, Sendable {
     public var stagingMiB: Int?
     /// MiB that one epoch may take on the backup; nil is the guest's memory and 64 MiB more.
     public var epochLimitMiB: Int?
+    /// KiB of the guest's output that may wait, per network device.
+    public var netbufLimitKiB = 32_768
+    /// Who decides which copy goes on when the link is silent.
+    public var arbiter = ArbiterKind.none
+    /// A fence agent, by name or path, and its `name=value` options.
+    public var fenceAgent: String?
+    public var fenceOptions: [String] = []
+    /// For each call of the agent.
+    public var fenceTimeoutMilliseconds = 20_000
+    /// How long this host waits, as the backup, before it turns the other one off.
+    public var fenceDelayMilliseconds = 0
+    /// etcd's client URLs; etcdctl's own default where there are none.
+    public var leaseEndpoints: [String] = []
+    /// More of etcdctl's options.
+    public var leaseOptions: [String] = []
+    public var leaseTTLSeconds = 3
+    /// For each call of etcdctl.
+    public var leaseTimeoutMilliseconds = 2000
     /// A CSV file that gets one line per epoch.
     public var epochLogPath: String?
 
@@ -33,7 +51,33 @@ public struct Configuration: Equatable, Sendable {
         }
         stagingMiB = try file.integer(Key.staging.rawValue, in: 4...1_048_576)
         epochLimitMiB = try file.integer(Key.epochLimit.rawValue, in: 4...1_048_576)
+        if let value = try file.integer(Key.netbufLimit.rawValue, in: 64...4_194_303) { netbufLimitKiB = value }
+        try readArbiter(file)
         epochLogPath = try file.string(Key.epochLog.rawValue)
+    }
+
+    private mutating func readArbiter(_ file: ConfigurationFile) throws(ConfigurationError) {
+        let names: [String: ArbiterKind] = ["none": .none, "fence": .fence, "lease": .lease]
+        if let name = try file.string(Key.arbiter.rawValue) {
+            guard let kind = names[name] else { throw file.error(at: Key.arbiter.rawValue, .unknownArbiter(name)) }
+            arbiter = kind
+        }
+        fenceAgent = try file.string(Key.fenceAgent.rawValue)
+        fenceOptions = try file.strings(Key.fenceOptions.rawValue) ?? []
+        leaseEndpoints = try file.strings(Key.leaseEndpoints.rawValue) ?? []
+        leaseOptions = try file.strings(Key.leaseOptions.rawValue) ?? []
+        if let value = try file.integer(Key.fenceTimeout.rawValue, in: 100...600_000) {
+            fenceTimeoutMilliseconds = value
+        }
+        if let value = try file.integer(Key.fenceDelay.rawValue, in: 0...600_000) { fenceDelayMilliseconds = value }
+        if let value = try file.integer(Key.leaseTTL.rawValue, in: 2...60) { leaseTTLSeconds = value }
+        if let value = try file.integer(Key.leaseTimeout.rawValue, in: 100...60_000) {
+            leaseTimeoutMilliseconds = value
+        }
+        if arbiter == .fence, fenceAgent == nil { throw file.error(at: Key.arbiter.rawValue, .missingAgent) }
+        if let bad = fenceOptions.first(where: { !$0.contains("=") || $0.contains("\n") }) {
+            throw file.error(at: Key.fenceOptions.rawValue, .notAnOption(String(bad.prefix { $0 != "=" })))
+        }
     }
 
     enum Key: String, CaseIterable {
@@ -41,6 +85,16 @@ public struct Configuration: Equatable, Sendable {
         case stockDetectTimeout = "stock_detect_timeout_ms"
         case staging = "staging_mib"
         case epochLimit = "epoch_limit_mib"
+        case netbufLimit = "netbuf_limit_kib"
+        case arbiter
+        case fenceAgent = "fence_agent"
+        case fenceOptions = "fence_options"
+        case fenceTimeout = "fence_timeout_ms"
+        case fenceDelay = "fence_delay_ms"
+        case leaseEndpoints = "lease_endpoints"
+        case leaseOptions = "lease_options"
+        case leaseTTL = "lease_ttl_s"
+        case leaseTimeout = "lease_timeout_ms"
         case epochLog = "epoch_log"
     }
 
@@ -65,10 +119,27 @@ public enum ConfigurationError: Error, Equatable, Sendable, CustomStringConverti
     case unknownKey(path: String, line: Int, key: String)
     case notANumber(path: String, line: Int, key: String)
     case notAString(path: String, line: Int, key: String)
+    case notAList(path: String, line: Int, key: String)
+    case badArbiter(path: String, line: Int, ArbiterFault)
     case outOfRange(path: String, line: Int, key: String, value: Int, allowed: ClosedRange<Int>)
+
+    public enum ArbiterFault: Equatable, Sendable {
+        case unknownArbiter(String)
+        case missingAgent
+        /// The option's name, without a value, which may be a secret.
+        case notAnOption(String)
+    }
 
     public var description: String {
         switch self {
+        case .notAList(let path, let line, let key):
+            "\(path):\(line): `\(key)' must be a list of strings, as in [ \"one\", \"two\" ]"
+        case .badArbiter(let path, let line, .unknownArbiter(let name)):
+            "\(path):\(line): there is no arbiter `\(name)': choose \"none\", \"fence\" or \"lease\""
+        case .badArbiter(let path, let line, .missingAgent):
+            "\(path):\(line): arbiter = \"fence\" needs a fence_agent"
+        case .badArbiter(let path, let line, .notAnOption(let name)):
+            "\(path):\(line): `fence_options' must be \"name=value\" each; \"\(name)\" is not"
         case .unreadable(let path, let reason):
             "\(path): \(reason)"
         case .syntax(let message):

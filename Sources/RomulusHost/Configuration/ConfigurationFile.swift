@@ -69,6 +69,21 @@ final class ConfigurationFile {
         }
     }
 
+    func strings(_ key: String) throws(ConfigurationError) -> [String]? {
+        var list: OpaquePointer?
+        var count: Int32 = 0
+        switch xlu_cfg_get_list(parsed, key, &list, &count, 1) {
+        case 0: break
+        case ESRCH: return nil
+        default: throw .notAList(path: path, line: line(of: key), key: key)
+        }
+        return (0..<count).compactMap { xlu_cfg_get_listitem(list, $0).map { String(cString: $0) } }
+    }
+
+    func error(at key: String, _ fault: ConfigurationError.ArbiterFault) -> ConfigurationError {
+        .badArbiter(path: path, line: line(of: key), fault)
+    }
+
     private func line(of key: String) -> Int { lines[key] ?? 0 }
 
     private static func contents(of path: String) throws(ConfigurationError) -> [UInt8]? {

@@ -65,11 +65,33 @@ public struct Descriptor: ~Copyable {
         return Pair(ends)
     }
 
+    /// An AF_UNIX socket that keeps message boundaries, close-on-exec, not connected.
+    public static func packetSocket() throws(SystemError) -> Descriptor {
+        let raw = socket(AF_UNIX, Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard raw >= 0 else { throw SystemError("socket") }
+        return Descriptor(owning: raw)
+    }
+
     /// eventfd(2), close-on-exec, not blocking.
     public static func event() throws(SystemError) -> Descriptor {
         let raw = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
         guard raw >= 0 else { throw SystemError("eventfd") }
         return Descriptor(owning: raw)
+    }
+}
+
+extension Descriptor {
+    /// Of an eventfd: whoever polls it wakes.
+    public func signal() {
+        var one: UInt64 = 1
+        _ = Glibc.write(raw, &one, 8)
+    }
+
+    /// Of an eventfd: what was signalled since the last time.
+    @discardableResult
+    public func drain() -> UInt64 {
+        var mark: UInt64 = 0
+        return Glibc.read(raw, &mark, 8) == 8 ? mark : 0
     }
 }
 

@@ -11,8 +11,7 @@ public final class RunLock {
     /// - Returns: nil while another process holds the lock.
     public static func take(_ name: String) throws(SystemError) -> RunLock? {
         if mkdir(directory, 0o700) != 0, errno != EEXIST { throw SystemError("mkdir \(directory)") }
-        let fileName = String(name.map { $0 == "/" ? "_" : $0 })
-        let raw = open("\(directory)/\(fileName).lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        let raw = open("\(directory)/\(fileName(name)).lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard raw >= 0 else { throw SystemError("open \(directory)/\(name).lock") }
         let file = Descriptor(owning: raw)
         if flock(raw, LOCK_EX | LOCK_NB) != 0 {
@@ -21,4 +20,7 @@ public final class RunLock {
         }
         return RunLock(file: file)
     }
+
+    /// A guest's name as part of a file's.
+    static func fileName(_ name: String) -> String { String(name.map { $0 == "/" ? "_" : $0 }) }
 }

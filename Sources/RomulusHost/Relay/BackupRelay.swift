@@ -22,6 +22,18 @@ public final class BackupRelay: @unchecked Sendable {
         }
     }
 
+    /// The world beside the link. What is nil is not there.
+    public struct Ports {
+        /// Made when the primary has announced itself, by the name of its run.
+        public var arbiter: (_ run: UInt64) -> ArbiterDesk?
+        public var admin: AdminSocket?
+
+        public init(arbiter: @escaping (_ run: UInt64) -> ArbiterDesk? = { _ in nil }, admin: AdminSocket? = nil) {
+            self.arbiter = arbiter
+            self.admin = admin
+        }
+    }
+
     public struct Outcome: Sendable {
         public var end: BackupSession.End
         public var lastEpoch: Epoch
@@ -44,7 +56,8 @@ public final class BackupRelay: @unchecked Sendable {
     // Owned by the relay's thread from `start` to `join`.
     private let link: Int32
     private let back: Int32
-    private let wake: Descriptor
+    private let ports: Ports
+    private let restoreReturned: Descriptor
     private let begun: Descriptor
     private let hasBegun = Atomic(false)
     private var feed: Int32
@@ -69,17 +82,22 @@ public final class BackupRelay: @unchecked Sendable {
     private var closedAt = MonotonicTime.now
     private var hasPassedHeader = false
     private var isBeginningAnnounced = false
+    private var releasedEpoch = Epoch.none
+    private var isFeedBroken = false
+    private var arbiter: ArbiterDesk?
     private var polls = PollSet()
     private var thread: Thread?
 
     /// - Parameters:
     ///   - link: the stream from the primary. Stays the caller's.
     ///   - back: the back channel, or -1.
-    public init(link: Int32, back: Int32, configuration: Configuration, log: Log) throws(SystemError) {
+    public init(
+        link: Int32, back: Int32, configuration: Configuration, ports: Ports, log: Log
+    ) throws(SystemError) {
         let stream = try Descriptor.pipe(bytes: 1 << 20)
         streamForLibxl = stream.one
         feed = stream.other.release()
-        wake = try Descriptor.event()
+        restoreReturned = try Descriptor.event()
         begun = try Descriptor.event()
         receiveMemory = try MappedMemory(byteCount: Self.receiveBytes)
         let perBuffer = (configuration.epochLimitBytes + 4095) & ~4095
@@ -97,6 +115,7 @@ public final class BackupRelay: @unchecked Sendable {
         self.link = link
         self.back = back
         self.configuration = configuration
+        self.ports = ports
         self.log = log
         isBackUsable = back >= 0
         session = BackupSession(configuration: configuration.session, now: .now)
@@ -118,8 +137,7 @@ public final class BackupRelay: @unchecked Sendable {
 
     /// Ends the relay after libxl's restore has returned.
     public func join() -> Outcome {
-        var one: UInt64 = 1
-        _ = Glibc.write(wake.raw, &one, 8)
+        restoreReturned.signal()
         thread?.join()
         return Outcome(
             end: end ?? .discard(cause: "the restore ended early"), lastEpoch: session.lastEpoch,
@@ -142,6 +160,7 @@ public final class BackupRelay: @unchecked Sendable {
         closedAt = .now
         closeFeed()
         sayLastWords()
+        arbiter?.close()
 
         DescriptorIO.restoreFlags(link, linkFlags)
         if back >= 0 { DescriptorIO.restoreFlags(back, backFlags) }
@@ -151,39 +170,54 @@ public final class BackupRelay: @unchecked Sendable {
         guard !isBeginningAnnounced else { return }
         isBeginningAnnounced = true
         hasBegun.store(isThere, ordering: .releasing)
-        var one: UInt64 = 1
-        _ = Glibc.write(begun.raw, &one, 8)
+        begun.signal()
     }
 
     private func turn() {
         // What has arrived already may wait for a buffer; go on with it before anything else.
-        let isListening = canCollect
+        let isListening = canTakeIn && !session.isSuspecting
         session.setListening(isListening, now: .now)
 
         polls.reset()
-        let wakeIndex = polls.add(wake.raw, reading: true)
+        let returnIndex = polls.add(restoreReturned.raw, reading: true)
         let linkIndex = polls.add(isListening ? link : -1, reading: true)
         let feedIndex = polls.add(feed, writing: hasSomethingToHandOn)
         let backIndex = polls.add(backQueue.isEmpty || !isBackUsable ? -1 : back, writing: true)
+        let verdictIndex = polls.add(arbiter?.descriptor ?? -1, reading: true)
+        let adminIndex = polls.add(ports.admin?.descriptor ?? -1, reading: true)
         polls.wait(until: session.deadline)
 
-        if polls.isReady(wakeIndex) || (polls.isBroken(feedIndex) && !hasSomethingToHandOn) {
+        if polls.isReady(returnIndex) || (polls.isBroken(feedIndex) && !hasSomethingToHandOn) {
             perform(session.handle(.restorerFailed, now: .now))
             return
         }
         if polls.isReady(linkIndex) { receive() }
         if polls.isReady(feedIndex) { handOn() }
         if polls.isReady(backIndex) { answer() }
+        if polls.isReady(verdictIndex), let verdict = arbiter?.takeVerdict() {
+            perform(session.handle(.verdict(verdict), now: .now))
+        }
+        if polls.isReady(adminIndex) { hearAdmin() }
         perform(session.timePassed(now: .now))
+    }
+
+    private func hearAdmin() {
+        guard let admin = ports.admin, let request = admin.receive() else { return }
+        let actions = session.handle(.adminSaid(request.word), now: .now)
+        admin.answer(actions.isEmpty ? "nothing to decide: the primary is heard" : "ok")
+        perform(actions)
     }
 
     // MARK: From the link to the epoch buffers
 
-    /// Room to put bytes into; without it the link waits, and with it the primary.
-    private var canCollect: Bool {
-        guard let current = buffers.last, !current.isComplete else { return false }
+    /// Without room to put bytes into, the link waits, and with it the primary. In frames the acknowledgement waits instead
+    /// (`updateRoom`): then only messages can come, and a primary must be heard.
+    private var canTakeIn: Bool {
+        guard let current = buffers.last, !current.isComplete else { return session.isFramed }
         return !current.isReleased || current.waiting.count < min(Self.streamingBytes, current.storage.count / 2)
     }
+
+    private func updateRoom() { perform(session.setRoom(buffers.last.map { !$0.isComplete } ?? false)) }
 
     private func receive() {
         let memory = receiveMemory.bytes
@@ -209,33 +243,26 @@ public final class BackupRelay: @unchecked Sendable {
 
     /// Takes apart what has been received, as far as it is whole and there is room for it.
     private func digest() {
-        while end == nil, canCollect, !received.isEmpty {
+        while end == nil, !session.isSuspecting, canTakeIn, !received.isEmpty {
             let bytes = UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(receiveMemory.bytes)[received])
             do {
                 let passed = try session.isFramed ? digestFrame(bytes) : try digestStream(bytes)
                 if passed == 0 { break }
                 received = received.lowerBound + passed..<received.upperBound
-            } catch let error as StreamError {
-                fail("\(error)")
-            } catch let error as FrameError {
-                fail("\(error)")
             } catch {
-                fail("\(error)")
+                perform(session.handle(.linkBroken("what arrived is damaged (\(error))"), now: .now))
             }
         }
         if received.isEmpty { received = 0..<0 }
     }
 
-    private func fail(_ what: String) {
-        perform(session.handle(.linkBroken("what arrived is damaged (\(what))"), now: .now))
-    }
-
     private func digestFrame(_ bytes: UnsafeRawBufferPointer) throws -> Int {
         guard let next = try decoder.next(in: bytes) else { return 0 }
+        perform(session.handle(.frameTaken(bytes: next.totalBytes, count: decoder.frameCount), now: .now))
         switch next.frame {
         case .message(let message):
             perform(session.handle(.received(message), now: .now))
-            releaseAcknowledged()
+            releaseComplete()
         case .data(let payload):
             var offset = 0
             while offset < payload.count, end == nil {
@@ -270,19 +297,19 @@ public final class BackupRelay: @unchecked Sendable {
         if !buffers[current].isReleased { _ = try EpochCheck.pageCount(of: buffers[current].bytes) }
         buffers[current].isComplete = true
         perform(session.handle(.epochReceived(streamBytes: streamBytes), now: .now))
-        releaseAcknowledged()
+        releaseComplete()
         if let next = freeBuffers.popLast() { buffers.append(next) }
+        updateRoom()
     }
 
-    /// Everything complete is libxl's once the session has counted (and acknowledged) it.
-    private func releaseAcknowledged() {
+    /// Everything complete is libxl's once the session has counted it.
+    private func releaseComplete() {
         guard session.lastEpoch > releasedEpoch else { return }
         releasedEpoch = session.lastEpoch
         // The first part streams through, and may have gone before its EPOCH_END came.
         guard let index = buffers.lastIndex(where: \.isComplete) else { return }
         buffers[index].isReleased = true
     }
-    private var releasedEpoch = Epoch.none
 
     // MARK: From the epoch buffers to libxl
 
@@ -308,7 +335,6 @@ public final class BackupRelay: @unchecked Sendable {
         // A buffer may have become free for bytes that wait.
         digest()
     }
-    private var isFeedBroken = false
 
     private func recycleOldest() {
         var buffer = buffers.removeFirst()
@@ -316,6 +342,7 @@ public final class BackupRelay: @unchecked Sendable {
         if buffer.filledBytes > Self.keptBytes { MappedMemory.discard(buffer.storage) }
         buffer.reset()
         if buffers.last.map(\.isComplete) ?? true { buffers.append(buffer) } else { freeBuffers.append(buffer) }
+        updateRoom()
     }
 
     /// All complete epochs, and nothing of an incomplete one. Bounded by what libxl takes.
@@ -323,9 +350,9 @@ public final class BackupRelay: @unchecked Sendable {
         while hasSomethingToHandOn, !isFeedBroken {
             polls.reset()
             let feedIndex = polls.add(feed, writing: true)
-            let wakeIndex = polls.add(wake.raw, reading: true)
+            let returnIndex = polls.add(restoreReturned.raw, reading: true)
             polls.wait(until: nil)
-            if polls.isReady(wakeIndex) { return }
+            if polls.isReady(returnIndex) { return }
             if polls.isReady(feedIndex) { handOn() }
         }
     }
@@ -359,12 +386,26 @@ public final class BackupRelay: @unchecked Sendable {
                 backQueue.append(contentsOf: encoder.frame(message))
                 perform(session.handle(.messageSent, now: .now))
                 answer()
+            case .askArbiter:
+                ask()
             case .log(let line):
                 log.write(line)
             case .end(let end):
                 decidedAt = .now
                 self.end = end
             }
+        }
+    }
+
+    private func ask() {
+        arbiter = session.run.flatMap(ports.arbiter)
+        do throws(SystemError) {
+            guard let arbiter else { throw SystemError("no arbiter", code: ENOENT) }
+            try arbiter.ask()
+        } catch {
+            log.error(
+                "the arbiter could not be asked (\(error)): decide with romulus resume or romulus yield, here and at the"
+                    + " primary")
         }
     }
 

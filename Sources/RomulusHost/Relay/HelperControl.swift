@@ -5,19 +5,22 @@ import RomulusCore
 /// What `xl` and its save helper tell each other beside libxl's callbacks: fixed messages over a socket that keeps
 /// message boundaries. Both ends are the same build on the same host, so numbers go as they are.
 public enum HelperControl {
-    public static let descriptorVariable = "ROMULUS_CONTROL"
-    public static let linkVariable = "ROMULUS_LINK"
-
     /// `xl` to helper.
     public enum Order: Equatable, Sendable {
         case begin(periodNanoseconds: Int64)
         case commit(Epoch)
+        /// The output of the epoch that this checkpoint ends is closed: the guest may run again.
+        case outputHeld(Epoch)
         /// The run is over: take no further checkpoint.
         case stop
+        /// It is decided that the guest runs on here.
+        case guestGoesOn
     }
 
     /// Helper to `xl`.
     public enum Report: Equatable, Sendable {
+        /// The guest is suspended; it stays so until `outputHeld`.
+        case suspended(Epoch)
         /// An epoch's pages are copied and the guest runs again.
         case resumed(EpochTimes)
         case overruns(Int)
@@ -31,6 +34,8 @@ public enum HelperControl {
         case .begin(let period): send((1, period, 0, 0, 0, 0), on: socket)
         case .commit(let epoch): send((2, Int64(epoch.rawValue), 0, 0, 0, 0), on: socket)
         case .stop: send((3, 0, 0, 0, 0, 0), on: socket)
+        case .guestGoesOn: send((5, 0, 0, 0, 0, 0), on: socket)
+        case .outputHeld(let epoch): send((4, Int64(epoch.rawValue), 0, 0, 0, 0), on: socket)
         }
     }
 
@@ -43,6 +48,7 @@ public enum HelperControl {
                     times.copied.nanoseconds, times.resumed.nanoseconds
                 ), on: socket)
         case .overruns(let count): send((17, Int64(count), 0, 0, 0, 0), on: socket)
+        case .suspended(let epoch): send((18, Int64(epoch.rawValue), 0, 0, 0, 0), on: socket)
         }
     }
 
@@ -59,6 +65,8 @@ public enum HelperControl {
             case 1: .begin(periodNanoseconds: words.1)
             case 2: .commit(Epoch(rawValue: UInt64(bitPattern: words.1)))
             case 3: .stop
+            case 5: .guestGoesOn
+            case 4: .outputHeld(Epoch(rawValue: UInt64(bitPattern: words.1)))
             default: nil
             }
         }
@@ -77,6 +85,7 @@ public enum HelperControl {
                         copied: MonotonicTime(nanoseconds: words.4),
                         resumed: MonotonicTime(nanoseconds: words.5)))
             case 17: .overruns(Int(words.1))
+            case 18: .suspended(Epoch(rawValue: UInt64(bitPattern: words.1)))
             default: nil
             }
         }
@@ -92,7 +101,7 @@ public enum HelperControl {
         var words: Words = (0, 0, 0, 0, 0, 0)
         while true {
             let count = withUnsafeMutableBytes(of: &words) {
-                recv(socket, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))
+                recv(socket, $0.baseAddress, $0.count, romulus_do_not_wait)
             }
             if count == MemoryLayout<Words>.size, let message = decode(words) { return .message(message) }
             // A peer that was killed with messages of ours unread makes the first read after it fail so; what it had

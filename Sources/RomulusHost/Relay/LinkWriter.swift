@@ -28,6 +28,10 @@ struct LinkWriter {
     private var current: Item?
     private var encoder = FrameEncoder()
     private(set) var isFramed = false
+    /// Frames since `takeComposed`, each with the moment before it could begin to leave.
+    private var composed: [(frame: PrimarySession.ComposedFrame, at: MonotonicTime)] = []
+    /// The session's word: no further DATA is composed while the link has enough.
+    var mayComposeData = true
     /// No further unit of the stream is begun; what has begun is finished.
     var isStreamClosed = false
 
@@ -39,15 +43,23 @@ struct LinkWriter {
     var isIdle: Bool { current == nil && queue.isEmpty }
 
     func hasWork(_ ring: StagingRing) -> Bool {
-        current != nil || !queue.isEmpty || (!isStreamClosed && ring.storedBytes > 0)
+        current != nil || !queue.isEmpty || (!isStreamClosed && mayComposeData && ring.storedBytes > 0)
     }
 
     mutating func queue(_ message: Message, then landmark: Landmark? = nil) {
-        queue.append(.own(encoder.frame(message), written: 0, then: landmark))
+        let now = MonotonicTime.now
+        let frame = encoder.frame(message)
+        composed.append((.init(bytes: frame.count, kind: message.composedKind), now))
+        queue.append(.own(frame, written: 0, then: landmark))
     }
 
     mutating func queue(record: [UInt8], then landmark: Landmark? = nil) {
         queue.append(.own(record, written: 0, then: landmark))
+    }
+
+    mutating func takeComposed() -> [(frame: PrimarySession.ComposedFrame, at: MonotonicTime)] {
+        defer { composed.removeAll(keepingCapacity: true) }
+        return composed
     }
 
     /// From the next item on, the stream goes into DATA frames.
@@ -76,10 +88,13 @@ struct LinkWriter {
         _ ring: StagingRing, _ stream: inout OutgoingStream
     ) throws(StreamError) -> Item? {
         if !queue.isEmpty { return queue.removeFirst() }
-        guard !isStreamClosed, let unit = try stream.nextUnit(of: ring) else { return nil }
+        guard !isStreamClosed, mayComposeData, let unit = try stream.nextUnit(of: ring) else { return nil }
         guard isFramed else { return .stream(header: [], unit: unit, written: 0) }
+        let now = MonotonicTime.now
         let (first, second) = ring.storedParts(limit: unit.payloadBytes)
-        return .stream(header: encoder.dataHeader(first, second), unit: unit, written: 0)
+        let header = encoder.dataHeader(first, second)
+        composed.append((.init(bytes: header.count + unit.payloadBytes, kind: .data), now))
+        return .stream(header: header, unit: unit, written: 0)
     }
 
     private mutating func writeOwn(_ bytes: [UInt8], _ written: Int, _ landmark: Landmark?) -> Progress {

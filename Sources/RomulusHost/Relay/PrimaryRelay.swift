@@ -1,7 +1,6 @@
 import CLinux
 import Glibc
 import RomulusCore
-import Synchronization
 
 /// Stands between libxl (and its helper) and the link on the primary, on one thread of its own.
 ///
@@ -12,31 +11,53 @@ import Synchronization
 /// Draining comes before sending, so that the guest runs again as soon as its pages are copied.
 public final class PrimaryRelay: @unchecked Sendable {
     public struct Configuration: Sendable {
+        public var session: PrimarySession.Configuration
+        /// This run's name, which the backup hears.
+        public var run: UInt64
         public var stagingBytes: Int
         public var periodNanoseconds: Int64
-        public var patienceNanoseconds: Int64
         /// How long the last words may take to leave, and the backup's answer to them to arrive.
         public var farewellNanoseconds: Int64 = 1_000_000_000
         /// How often the guest is looked at.
         public var guestCheckNanoseconds: Int64 = 100_000_000
 
-        public init(stagingBytes: Int, periodNanoseconds: Int64, patienceNanoseconds: Int64) {
+        public init(
+            session: PrimarySession.Configuration, run: UInt64, stagingBytes: Int, periodNanoseconds: Int64
+        ) {
+            self.session = session
+            self.run = run
             self.stagingBytes = stagingBytes
             self.periodNanoseconds = periodNanoseconds
-            self.patienceNanoseconds = patienceNanoseconds
         }
     }
 
-    /// What the run came to, for the one who decides what becomes of the guest.
+    /// The world around the link. What is nil is not there.
+    public struct Ports {
+        public var guest: GuestPort
+        public var output: OutputBuffer?
+        public var arbiter: ArbiterDesk?
+        public var admin: AdminSocket?
+        public var trace: EpochTrace?
+
+        public init(
+            guest: GuestPort, output: OutputBuffer? = nil, arbiter: ArbiterDesk? = nil, admin: AdminSocket? = nil,
+            trace: EpochTrace? = nil
+        ) {
+            self.guest = guest
+            self.output = output
+            self.arbiter = arbiter
+            self.admin = admin
+            self.trace = trace
+        }
+    }
+
+    /// What the run came to.
     public struct Outcome: Sendable {
         public var end: PrimarySession.End
-        public var acknowledgedEpoch: Epoch
         public var statistics: RunStatistics
         /// The backup knows what becomes of the guest here: it has answered the farewell with its own, or, where it is
         /// stock, was sent one that it cannot misunderstand.
         public var wasFarewellHeard: Bool
-        /// The backup has said that the replica runs, or is about to: this copy must not.
-        public var isReplicaActive: Bool
     }
 
     /// What libxl writes its stream to, in place of the link.
@@ -47,14 +68,14 @@ public final class PrimaryRelay: @unchecked Sendable {
     // Owned by the relay's thread from `start` to `finish`; by the creator before and after.
     private let link: Int32
     private var back: BackChannel
-    private let wake: Descriptor
+    private let signals: Descriptor
+    private let saveReturned: Descriptor
     private let control: Descriptor
     private var streamEnd: Int32
     private let memory: MappedMemory
     private let log: Log
     private let configuration: Configuration
-    private let trace: EpochTrace?
-    private let guestLeave: @Sendable () -> PrimarySession.GuestLeave?
+    private let ports: Ports
     private var nextGuestCheck: MonotonicTime
 
     private var session: PrimarySession
@@ -69,6 +90,10 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var isFarewellQueued = false
     private var wasStockFarewellSent = false
     private var isHelperHere = true
+    private var hasSaveReturned = false
+    /// The first epoch's end waits until the backup has heard everything before it.
+    private var firstEpochEnd: Message?
+    private var droppedPackets = 0
     private var framesWanted = FramesWanted.no
     private var epochsStaged = Epoch.none
     private var polls = PollSet()
@@ -80,15 +105,12 @@ public final class PrimaryRelay: @unchecked Sendable {
     }
 
     private var thread: Thread?
-    private let lastWords = Mutex<(@Sendable (Outcome) -> Message)?>(nil)
 
     /// - Parameters:
     ///   - link: libxl's stream to the backup. Stays the caller's.
     ///   - back: the back channel, or -1.
-    ///   - guestLeave: whether the guest has gone; asked on the relay's thread.
     public init(
-        link: Int32, back: Int32, configuration: Configuration, log: Log, trace: EpochTrace? = nil,
-        guestLeave: @escaping @Sendable () -> PrimarySession.GuestLeave? = { nil }
+        link: Int32, back: Int32, configuration: Configuration, ports: Ports, log: Log
     ) throws(SystemError) {
         let stream = try Descriptor.pipe(bytes: configuration.stagingBytes)
         streamEnd = stream.one.release()
@@ -96,7 +118,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         let controls = try Descriptor.messageSockets()
         control = controls.one
         controlForHelper = controls.other
-        wake = try Descriptor.event()
+        signals = try Descriptor.event()
+        saveReturned = try Descriptor.event()
         memory = try MappedMemory(byteCount: configuration.stagingBytes)
         ring = StagingRing(storage: memory.bytes)
 
@@ -104,18 +127,15 @@ public final class PrimaryRelay: @unchecked Sendable {
         self.back = BackChannel(descriptor: back)
         self.configuration = configuration
         self.log = log
-        self.trace = trace
-        self.guestLeave = guestLeave
+        self.ports = ports
         nextGuestCheck = .now
         writer = LinkWriter(link: link)
         statistics = RunStatistics(startedAt: .now)
-        session = PrimarySession(
-            configuration: .init(
-                patienceNanoseconds: configuration.patienceNanoseconds, hasBackChannel: back >= 0), now: .now)
+        session = PrimarySession(configuration: configuration.session, now: .now)
     }
 
     /// Where a signal handler leaves its mark (romulus_catch_signals).
-    public var signalEvent: Int32 { wake.raw }
+    public var signalEvent: Int32 { signals.raw }
 
     public func start() throws(SystemError) {
         _ = HelperControl.send(.begin(periodNanoseconds: configuration.periodNanoseconds), on: control.raw)
@@ -124,23 +144,14 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     public var linkDescriptor: Int32 { link }
 
-    /// Ends the relay after libxl is done: says the last words where the link still carries them, and waits (bounded)
-    /// until the backup has heard them.
-    ///
-    /// - Parameter lastWords: chooses the farewell by what the run came to.
-    public func finish(lastWords choose: @escaping @Sendable (Outcome) -> Message) -> Outcome {
-        lastWords.withLock { $0 = choose }
-        var one: UInt64 = 1
-        _ = Glibc.write(wake.raw, &one, 8)
+    /// Called when libxl's save has returned. Waits until it is decided what becomes of the guest, which may take the
+    /// arbiter or the admin, and until the backup has had its farewell where the link still carries it (bounded).
+    public func finish() -> Outcome {
+        saveReturned.signal()
         thread?.join()
-        return outcome
-    }
-
-    private var outcome: Outcome {
-        Outcome(
-            end: end ?? .saveEnded, acknowledgedEpoch: session.acknowledgedEpoch, statistics: statistics,
-            wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil),
-            isReplicaActive: backupFarewell == .replicaActivated)
+        return Outcome(
+            end: end ?? .init(cause: .saveEnded("the relay ended"), fate: .goesOn(.unknown)), statistics: statistics,
+            wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil))
     }
 
     // MARK: The thread
@@ -150,44 +161,88 @@ public final class PrimaryRelay: @unchecked Sendable {
         let backFlags = back.isOpen ? DescriptorIO.setNonBlocking(back.descriptor) : -1
         _ = DescriptorIO.setNonBlocking(streamEnd)
 
-        while !isFinishing { turn() }
-        perform(session.handle(.saveEnded, now: .now))
+        while !session.hasEnded { turn() }
         sayLastWords()
+        ports.arbiter?.close()
 
         closeStream()
         DescriptorIO.restoreFlags(link, linkFlags)
         DescriptorIO.restoreFlags(back.descriptor, backFlags)
     }
 
-    private var isFinishing: Bool { lastWords.withLock { $0 != nil } }
-
     /// One round: wait, then drain, listen and send.
     private func turn() {
+        writer.mayComposeData = session.hasRoomOnLink
         polls.reset()
-        let wakeIndex = polls.add(wake.raw, reading: true)
+        let signalIndex = polls.add(signals.raw, reading: true)
+        let returnIndex = polls.add(hasSaveReturned ? -1 : saveReturned.raw, reading: true)
         let controlIndex = polls.add(isHelperHere ? control.raw : -1, reading: true)
         let streamIndex = polls.add(ring.freeBytes > 0 ? streamEnd : -1, reading: true)
         let backIndex = polls.add(back.isOpen ? back.descriptor : -1, reading: true)
         let wantsLink = isLinkUsable && writer.hasWork(ring)
         let linkIndex = polls.add(wantsLink ? link : -1, writing: true)
+        let vifIndex = polls.add(ports.output?.changeDescriptor ?? -1, reading: true)
+        let verdictIndex = polls.add(ports.arbiter?.descriptor ?? -1, reading: true)
+        let adminIndex = polls.add(ports.admin?.descriptor ?? -1, reading: true)
         polls.wait(until: min(session.deadline ?? nextGuestCheck, nextGuestCheck))
 
-        if polls.isReady(wakeIndex) { readSignals() }
+        // What has waited for longer than the deadline allows must find the guest frozen.
+        perform(session.timePassed(now: .now))
+        if polls.isReady(vifIndex) { ports.output?.linksChanged() }
         if polls.isReady(controlIndex) { readReports() }
         if polls.isReady(streamIndex) { drain() }
         if polls.isReady(backIndex) { listen() }
         if polls.isReady(linkIndex) { send() }
         // With nothing to write, the link is not standing still.
         if !wantsLink, !session.isFramed { perform(session.handle(.linkMoved, now: .now)) }
+        endFirstEpoch()
+        if polls.isReady(signalIndex) { readSignals() }
+        if polls.isReady(verdictIndex) { hearVerdict() }
+        if polls.isReady(adminIndex) { hearAdmin() }
+        if polls.isReady(returnIndex) {
+            hasSaveReturned = true
+            saveEnded("libxl's own lines say why")
+        }
         lookAtGuest()
-        perform(session.timePassed(now: .now))
     }
 
     private func lookAtGuest() {
         guard MonotonicTime.now >= nextGuestCheck else { return }
         nextGuestCheck = .now + configuration.guestCheckNanoseconds
-        guard !session.hasEnded, let leave = guestLeave() else { return }
-        perform(session.handle(.guestLeft(leave), now: .now))
+        if let leave = ports.guest.leave() { perform(session.handle(.guestLeft(leave), now: .now)) }
+        watchOutput()
+    }
+
+    /// A save also ends because the guest has gone, and then that is the news.
+    private func saveEnded(_ why: String) {
+        if let leave = ports.guest.leave() {
+            perform(session.handle(.guestLeft(leave), now: .now))
+        } else {
+            perform(session.handle(.saveEnded(why), now: .now))
+        }
+    }
+
+    private func watchOutput() {
+        guard let dropped = ports.output?.heldAndDropped.droppedPackets, dropped > droppedPackets,
+            dropLimiter.passes(at: .now)
+        else { return }
+        log.warning(
+            "the network buffer was full and \(dropped - droppedPackets) packets of the guest were dropped"
+                + " (\(dropped) so far): raise netbuf_limit_kib in /etc/xen/romulus.conf, or shorten the period (-i)")
+        droppedPackets = dropped
+    }
+    private var dropLimiter = MessageLimiter(intervalNanoseconds: 10_000_000_000)
+
+    private func hearVerdict() {
+        guard let verdict = ports.arbiter?.takeVerdict() else { return }
+        perform(session.handle(.verdict(verdict), now: .now))
+    }
+
+    private func hearAdmin() {
+        guard let admin = ports.admin, let request = admin.receive() else { return }
+        let actions = session.handle(.adminSaid(request.word), now: .now)
+        admin.answer(actions.isEmpty ? "nothing to decide: the guest is not frozen" : "ok")
+        perform(actions)
     }
 
     /// How much is drained before the link is looked at again: some milliseconds of copying.
@@ -221,7 +276,9 @@ public final class PrimaryRelay: @unchecked Sendable {
     }
 
     private func send() {
-        switch writer.write(&ring, &outgoing) {
+        let progress = writer.write(&ring, &outgoing)
+        noteComposed()
+        switch progress {
         case .nothingToWrite, .blocked:
             break
         case .moved(let landmark):
@@ -236,7 +293,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func reached(_ landmark: LinkWriter.Landmark) {
         switch landmark {
         case .stream(.headersEnd):
-            if back.descriptor >= 0 { writer.queue(record: Announcement().encoded()) }
+            if back.descriptor >= 0 { writer.queue(record: Announcement(run: configuration.run).encoded()) }
         case .stream(.recordBoundary):
             guard case .begin(let version) = framesWanted else { break }
             framesWanted = .begun
@@ -249,9 +306,10 @@ public final class PrimaryRelay: @unchecked Sendable {
         case .stream(.checkpointEnd(let pages, let streamBytes)):
             statistics.epochStaged(pages: pages)
             epochsStaged = epochsStaged.next
-            trace?.sent(epochsStaged, pages: pages, bytes: streamBytes, at: .now)
+            ports.trace?.sent(epochsStaged, pages: pages, bytes: streamBytes, at: .now)
             if writer.isFramed {
-                writer.queue(.epochEnd(epochsStaged, streamBytes: streamBytes), then: .epochEndSent)
+                let message = Message.epochEnd(epochsStaged, streamBytes: streamBytes)
+                if session.mayEndEpoch { writer.queue(message, then: .epochEndSent) } else { firstEpochEnd = message }
             } else {
                 perform(session.handle(.epochSent, now: .now))
             }
@@ -260,6 +318,17 @@ public final class PrimaryRelay: @unchecked Sendable {
         case .epochEndSent:
             perform(session.handle(.epochSent, now: .now))
         }
+    }
+
+    private func endFirstEpoch() {
+        guard let message = firstEpochEnd, session.mayEndEpoch else { return }
+        firstEpochEnd = nil
+        writer.queue(message, then: .epochEndSent)
+        noteComposed()
+    }
+
+    private func noteComposed() {
+        for (frame, moment) in writer.takeComposed() { session.frameComposed(frame, now: moment) }
     }
 
     private func listen() {
@@ -273,8 +342,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     }
 
     private func readSignals() {
-        var mark: UInt64 = 0
-        guard Glibc.read(wake.raw, &mark, 8) == 8, mark >> 32 != 0 else { return }
+        let mark = signals.drain()
+        guard mark != 0 else { return }
         let name = mark >> 48 != 0 ? "SIGHUP" : mark >> 40 != 0 ? "SIGTERM" : "SIGINT"
         perform(session.handle(.stopRequested(signalName: name), now: .now))
     }
@@ -282,14 +351,16 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func readReports() {
         while true {
             switch HelperControl.receiveReport(from: control.raw) {
+            case .message(.suspended):
+                perform(session.handle(.guestSuspended, now: .now))
             case .message(.resumed(let times)):
                 statistics.epochResumed(times)
-                trace?.resumed(times)
+                ports.trace?.resumed(times)
             case .message(.overruns(let count)): overran(count)
             case .nothing: return
             case .closed:
                 isHelperHere = false
-                perform(session.handle(.saveEnded, now: .now))
+                saveEnded("the save helper has ended; the lines above say why")
                 return
             }
         }
@@ -313,35 +384,82 @@ public final class PrimaryRelay: @unchecked Sendable {
             case .send(let message):
                 if case .farewell = message { isFarewellQueued = true }
                 writer.queue(message)
+                noteComposed()
+            case .holdOutput(let epoch):
+                holdOutput(epoch)
+            case .releaseOutput:
+                releaseOutput()
             case .commit(let epoch):
-                // The first copy has filled the ring; what follows needs a fraction of it.
-                if epoch.rawValue == 1, ring.storedBytes == 0 { memory.discard(from: Self.drainBytes) }
-                statistics.committed(epoch)
-                trace?.committed(epoch, at: .now)
-                _ = HelperControl.send(.commit(epoch), on: control.raw)
+                committed(epoch)
+            case .stopSave:
+                _ = HelperControl.send(.stop, on: control.raw)
+                writer.isStreamClosed = true
+                firstEpochEnd = nil
+                closeStream()
+            case .freezeGuest:
+                if !ports.guest.freeze() {
+                    log.error("the guest could not be frozen: pause it with xl pause, before the replica runs")
+                }
+            case .thawGuest:
+                if !ports.guest.thaw() { log.error("the guest could not be thawed: let it go on with xl unpause") }
+            case .askArbiter:
+                ask()
+            case .openOutput:
+                ports.output?.releaseEverything()
+            case .dropOutput:
+                ports.output?.dropEverything()
             case .log(let line):
                 log.write(line)
             case .end(let end):
                 self.end = end
-                _ = HelperControl.send(.stop, on: control.raw)
-                writer.isStreamClosed = true
-                closeStream()
+                if case .goesOn = end.fate { _ = HelperControl.send(.guestGoesOn, on: control.raw) }
             }
         }
     }
 
-    /// Finishes the frame under way, says farewell, and waits until the backup has taken its leave too.
+    private func committed(_ epoch: Epoch) {
+        // The first copy has filled the ring; what follows needs a fraction of it.
+        if epoch.rawValue == 1, ring.storedBytes == 0 { memory.discard(from: Self.drainBytes) }
+        statistics.committed(epoch)
+        ports.trace?.committed(epoch, at: .now)
+        _ = HelperControl.send(.commit(epoch), on: control.raw)
+    }
+
+    /// Where its output cannot be held, the guest stays suspended until the run has ended.
+    private func holdOutput(_ epoch: Epoch) {
+        do {
+            try ports.output?.holdEpoch()
+            _ = HelperControl.send(.outputHeld(epoch), on: control.raw)
+        } catch {
+            perform(session.handle(.saveEnded("the guest's output cannot be held: \(error)"), now: .now))
+        }
+    }
+
+    private func releaseOutput() {
+        do {
+            try ports.output?.releaseEpoch()
+        } catch {
+            perform(session.handle(.saveEnded("the guest's output cannot be released: \(error)"), now: .now))
+        }
+    }
+
+    private func ask() {
+        do throws(SystemError) {
+            try ports.arbiter?.ask()
+        } catch {
+            log.error("the arbiter could not be asked (\(error)): decide with romulus resume or romulus yield")
+        }
+    }
+
+    /// Finishes the frame under way, and waits until the backup has answered a farewell with its own.
     private func sayLastWords() {
         let deadline = MonotonicTime.now + (isBackupLost ? Self.hopelessNanoseconds : configuration.farewellNanoseconds)
         if !writer.isFramed {
             sayStockFarewell(until: deadline)
             return
         }
-        guard isLinkUsable, backupFarewell == nil, let choose = lastWords.withLock({ $0 }) else { return }
-        // What the helper said last may still be in its socket.
-        readReports()
-        if !isFarewellQueued { perform([.send(choose(outcome))]) }
         writeOut(until: deadline)
+        guard isFarewellQueued else { return }
         while isLinkUsable, back.isOpen, backupFarewell == nil, MonotonicTime.now < deadline {
             polls.reset()
             polls.add(back.descriptor, reading: true)
@@ -354,18 +472,17 @@ public final class PrimaryRelay: @unchecked Sendable {
     private static let hopelessNanoseconds: Int64 = 50_000_000
 
     private var isBackupLost: Bool {
-        switch end {
+        switch end?.cause {
         case .linkBroken, .backupSilent: true
-        case nil, .saveEnded, .stopRequested, .guestLeft, .backupLeft: false
+        case nil, .saveEnded, .stopRequested, .guestLeft, .backupLeft, .refused: false
         }
     }
 
     /// Only after a stop, which waits for the end of an epoch: everywhere else a stock backup is to take over, or the
     /// stream ends in the middle of a record.
     private func sayStockFarewell(until deadline: MonotonicTime) {
-        guard case .stopRequested? = end, isLinkUsable, back.descriptor >= 0, session.acknowledgedEpoch > .none,
-            writer.isIdle,
-            outgoing.isBetweenLibxcRecords
+        guard case .stopRequested? = end?.cause, isLinkUsable, back.descriptor >= 0,
+            session.acknowledgedEpoch > .none, writer.isIdle, outgoing.isBetweenLibxcRecords
         else { return }
         writer.queue(record: StockFarewell.epoch)
         writeOut(until: deadline)

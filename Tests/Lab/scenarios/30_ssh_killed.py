@@ -1,6 +1,6 @@
-"""ssh is killed on the primary: both sides know that the link is gone, the primary's guest goes on, and both say so."""
+"""ssh is killed on the primary: its copy is frozen, the replica takes over at its deadline, the old copy yields."""
 
-from romlab.checks import assert_answers
+from romlab.checks import assert_answers, assert_goes_on, assert_paused
 from romlab.shell import wait_for
 
 
@@ -9,9 +9,12 @@ def run(lab):
     protection = lab.protect(guest)
     protection.wait_epochs(2)
     lab.a.run("pkill -KILL -f '^ssh hostb xl migrate-receive'")
-    protection.wait_end(30)
-    assert_answers(guest)
-    assert lab.a.domains()["guest"].runs, "the primary's guest was left standing"
-    protection.wait_text("the guest goes on here, unprotected.*look there with xl list", 5)
-    # Without an arbiter the backup cannot know that the primary lives: it takes over, and says why.
+    protection.wait_text("the link to the backup.*the guest here is frozen and its output held", 15)
     wait_for("the backup to take over", lambda: lab.b.syslog("failover: the link to the primary ended"), 20)
+    wait_for("the replica to run", lambda: lab.running_copies("guest") == ["b"], 20)
+    assert_answers(guest)
+    assert_paused(lab.a, "guest")
+    lab.a.run("romulus yield guest")
+    protection.wait_text("Primary domain has been destroyed", 90)
+    assert protection.wait_end(30) == 0
+    assert_goes_on(lab, guest, "b")

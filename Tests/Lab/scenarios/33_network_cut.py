@@ -1,7 +1,8 @@
-"""The primary's network is cut: the backup takes over within its deadline."""
+"""The primary's network is cut: the backup takes over within its deadline, and the old copy stands still."""
 
 import time
 
+from romlab.checks import assert_paused
 from romlab.guest import Prober
 from romlab.protection import watch_failover
 
@@ -15,5 +16,6 @@ def run(lab):
         lab.network.set_link("a", False)
         failover = watch_failover(protection, prober, moment)
     assert failover.detected_ms <= 1200
-    protection.wait_end(30)
-    protection.wait_text("the guest goes on here, unprotected", 5)
+    protection.wait_text("the guest here is frozen and its output held", 5)
+    assert_paused(lab.a, "guest")
+    assert lab.running_copies("guest") == ["b"]

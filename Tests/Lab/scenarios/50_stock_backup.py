@@ -10,7 +10,13 @@ def run(lab):
     guest = lab.guest_on(lab.pvh, lab.a)
     lab.b.run("romulus-deactivate")
 
-    ended = lab.protect(guest)
+    refused = lab.start_protection(guest)
+    refused.wait_text("the backup did not answer as Romulus.*-F accepts this", 120)
+    refused.wait_end(60)
+    assert_goes_on(lab, guest, "a")
+    wait_gone(lab.b, "guest--incoming")
+
+    ended = lab.protect(guest, "-F")
     ended.wait_text("the backup did not answer as Romulus", 1)
     ended.wait_epochs(3)
     interrupt(lab.a, "INT")
@@ -18,7 +24,7 @@ def run(lab):
     assert_goes_on(lab, guest, "a")
     wait_gone(lab.b, "guest--incoming")
 
-    protection = lab.protect(guest)
+    protection = lab.protect(guest, "-F")
     protection.wait_epochs(3)
     lab.a.power_cut()
     # A stock backup notices the end of the connection and nothing else: end its sshd's.

@@ -1,0 +1,123 @@
+import CXen
+import Glibc
+import RomulusCore
+import RomulusHost
+
+/// What stands around one run on the primary, made before the guest is touched: its arbiter, the buffer of its network
+/// output, and the socket where the admin speaks.
+final class Protection {
+    let guest: String
+    /// This run's name, the same on both hosts.
+    let run = UInt64.random(in: 1 ... .max)
+    private let domain: Domain
+    private let log: Log
+    private let arbiter: Arbiter?
+    private let output: OutputBuffer?
+
+    init(
+        _ domain: Domain, guest: String, _ facts: Domain.Facts, _ asked: libxl_domain_remus_info,
+        _ configuration: Configuration, hasBackChannel: Bool, _ log: Log
+    ) throws(Refusal) {
+        self.guest = guest
+        self.domain = domain
+        self.log = log
+        let isBuffered = libxl_defbool_is_default(asked.netbuf) || libxl_defbool_val(asked.netbuf)
+        let isUnsafeAccepted = isTrue(asked.allow_unsafe)
+        guard isBuffered || isUnsafeAccepted else {
+            throw Refusal(
+                "-n leaves the network output unbuffered, so that clients may see what a replica never did; -F accepts this"
+            )
+        }
+        if domain.hasDisks, !isUnsafeAccepted {
+            log.warning(
+                "disks are not replicated: what the guest wrote since its last checkpoint stays on them after a failover"
+                    + " (-F silences this)")
+        }
+        arbiter =
+            hasBackChannel
+            ? try Self.arbiter(configuration, uuid: facts.uuid, run: run, log)
+            : nil
+        if hasBackChannel, configuration.arbiter == .none { Self.warnOfMissingArbiter(guest, log) }
+        do {
+            output = isBuffered ? try Self.makeOutput(domain, asked, configuration, log) : nil
+        } catch {
+            arbiter?.withdraw()
+            throw Refusal("the network output cannot be buffered: \(error)")
+        }
+    }
+
+    func ports(_ configuration: Configuration) throws(SystemError) -> PrimaryRelay.Ports {
+        let trace: EpochTrace? = if let path = configuration.epochLogPath { try EpochTrace(path: path) } else { nil }
+        let log = log
+        let desk: ArbiterDesk? =
+            if let arbiter {
+                try ArbiterDesk { isCancelled in
+                    arbiter.decide(.primary, note: { log.warning($0) }, isCancelled: isCancelled)
+                }
+            } else { nil }
+        return PrimaryRelay.Ports(
+            guest: GuestControl(domainID: domain.id).port, output: output, arbiter: desk,
+            admin: adminSocket("\(guest).primary", log), trace: trace)
+    }
+
+    /// Where no verdict has settled it, the arbiter is as free afterwards as it was before.
+    func end(_ end: PrimarySession.End) {
+        if case .goesOn(.ruledOut) = end.fate { return }
+        arbiter?.withdraw()
+    }
+
+    private static func arbiter(
+        _ configuration: Configuration, uuid: String, run: UInt64, _ log: Log
+    ) throws(Refusal) -> Arbiter? {
+        guard let arbiter = makeArbiter(configuration, uuid: uuid, run: run, log) else { return nil }
+        try arbiter.prepared(.primary)
+        return arbiter
+    }
+
+    private static func warnOfMissingArbiter(_ guest: String, _ log: Log) {
+        log.warning(
+            "no arbiter: when the link to the backup fails, the guest here is frozen and stays so until the backup says that"
+                + " its replica is gone, or `romulus resume \(guest)' does; set `arbiter' in /etc/xen/romulus.conf to have"
+                + " that decided for you")
+    }
+
+    private static func makeOutput(
+        _ domain: Domain, _ asked: libxl_domain_remus_info, _ configuration: Configuration, _ log: Log
+    ) throws -> OutputBuffer {
+        NetworkBuffer.removeLeftovers(domainID: domain.id, log: log)
+        let record = NetbufRecord(domainID: domain.id)
+        return try NetworkBuffer(
+            domainID: domain.id, limitBytes: configuration.netbufLimitKiB << 10,
+            record: { record.set(device: $0, ifb: $1) }, log: log)
+    }
+}
+
+func makeArbiter(_ configuration: Configuration, uuid: String, run: UInt64, _ log: Log) -> Arbiter? {
+    makeArbiter(configuration, guestUUID: uuid, hostName: hostName(), run: run, log: log)
+}
+
+extension Arbiter {
+    func prepared(_ side: Side) throws(Refusal) {
+        do throws(ArbiterError) {
+            try prepare(side)
+        } catch {
+            throw Refusal("the arbiter is not ready: \(error); `romulus test' tells more")
+        }
+    }
+}
+
+/// A session goes on without one: then nobody can speak to it, and it says so.
+func adminSocket(_ name: String, _ log: Log) -> AdminSocket? {
+    do throws(SystemError) {
+        return try AdminSocket(name: name)
+    } catch {
+        log.warning("romulus resume and romulus yield will not reach this run: \(error)")
+        return nil
+    }
+}
+
+private func hostName() -> String {
+    var name = [CChar](repeating: 0, count: 256)
+    guard gethostname(&name, name.count - 1) == 0 else { return "unknown" }
+    return name.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+}

@@ -1,0 +1,62 @@
+import RomulusCore
+
+/// Whom a side asks whether it may run the guest when the link is silent.
+///
+/// A side asks only while its own copy stands still, and obeys the first verdict. No answer (an agent that fails, a third
+/// host that is not reached) is not a verdict: it is asked again until there is one, or the admin has spoken.
+public protocol Arbiter: Sendable {
+    /// Before the guest is touched: whether this arbiter could answer at all.
+    func prepare(_ side: Side) throws(ArbiterError)
+    /// Blocks until the verdict; nil once `isCancelled`. `note` hears why there is none yet, once per reason.
+    func decide(_ side: Side, note: (String) -> Void, isCancelled: () -> Bool) -> ArbiterVerdict?
+    /// The run is over and nothing was decided.
+    func withdraw()
+    /// What an admin runs before trusting it: changes nothing, and turns nobody off.
+    func test() -> [ArbiterTestLine]
+}
+
+public struct ArbiterError: Error, Equatable, Sendable, CustomStringConvertible {
+    public let description: String
+    init(_ description: String) { self.description = description }
+}
+
+public struct ArbiterTestLine: Equatable, Sendable {
+    public var text: String
+    public var isProblem: Bool
+}
+
+/// The arbiter that romulus.conf names, or nil for `none`.
+///
+/// - Parameters:
+///   - guestUUID: as xl writes it.
+///   - run: the run's name, the same on both hosts.
+public func makeArbiter(
+    _ configuration: Configuration, guestUUID: String, hostName: String, run: UInt64, log: Log
+) -> Arbiter? {
+    switch configuration.arbiter {
+    case .none:
+        nil
+    case .fence:
+        FenceArbiter(
+            agent: configuration.fenceAgent ?? "", options: configuration.fenceOptions,
+            timeoutMilliseconds: configuration.fenceTimeoutMilliseconds,
+            delayMilliseconds: configuration.fenceDelayMilliseconds)
+    case .lease:
+        LeaseArbiter(
+            etcd: Etcd(
+                endpoints: configuration.leaseEndpoints, options: configuration.leaseOptions,
+                timeoutMilliseconds: configuration.leaseTimeoutMilliseconds),
+            key: "romulus/\(guestUUID)", holder: "\(String(run, radix: 16)) \(hostName)",
+            ttlSeconds: configuration.leaseTTLSeconds, log: log)
+    }
+}
+
+/// Tells a reason once, and again when it has changed.
+struct Reasons {
+    private var last: String?
+
+    mutating func tell(_ reason: String, _ note: (String) -> Void) {
+        if reason != last { note(reason) }
+        last = reason
+    }
+}

@@ -1,0 +1,271 @@
+import CNetlink
+import Glibc
+
+/// What can go wrong with a network buffer, in an admin's words.
+public enum NetworkBufferError: Error, Equatable, Sendable, CustomStringConvertible {
+    /// The kernel does not know this kind of device, queue, classifier or action.
+    case missingModule(String)
+    /// Somebody else's ingress queue stands where ours must.
+    case ingressInUse(device: String)
+    case refused(what: String, device: String, reason: String)
+    /// A second epoch was to be closed before the first one was released (`OutputEpochs`).
+    case epochNotReleased
+
+    public var description: String {
+        switch self {
+        case .missingModule(let name):
+            "this kernel has no \(name): install the kernel's modules, and see whether `modprobe \(name)' works"
+        case .ingressInUse(let device):
+            "\(device) has an ingress queue of somebody else's: remove it with tc qdisc del dev \(device) ingress"
+        case .refused(let what, let device, let reason):
+            "\(what) of \(device) failed: \(reason)"
+        case .epochNotReleased:
+            "an epoch of output was to be closed before the last one was released"
+        }
+    }
+}
+
+/// A network device of this host.
+struct NetworkDevice: Equatable {
+    var index: Int32
+    var name: String
+}
+
+/// The few verbs of rtnetlink that buffering needs, through libnl. Calls wait for the kernel's answer.
+final class RoutingSocket {
+    /// tc's handle 1: of the plug; any would do.
+    private static let plugHandle: UInt32 = 1 << 16
+    /// By its priority a filter is known for ours ("RM").
+    private static let filterPriority: UInt16 = 0x524D
+
+    enum PlugCommand {
+        case buffer
+        case releaseOne
+        case releaseIndefinite
+    }
+
+    private let socket: OpaquePointer
+
+    init() throws(NetworkBufferError) {
+        guard let socket = nl_socket_alloc() else {
+            throw .refused(what: "opening a socket", device: "the kernel's network", reason: "out of memory")
+        }
+        self.socket = socket
+        let code = nl_connect(socket, NETLINK_ROUTE)
+        guard code == 0 else { throw Self.failure(code, "opening a socket", "the kernel's network") }
+    }
+
+    deinit { nl_socket_free(socket) }
+
+    // MARK: Links
+
+    func devices() throws(NetworkBufferError) -> [NetworkDevice] {
+        var cache: OpaquePointer?
+        let code = rtnl_link_alloc_cache(socket, AF_UNSPEC, &cache)
+        guard code == 0, let cache else { throw Self.failure(code, "the list", "network devices") }
+        defer { nl_cache_free(cache) }
+        var found: [NetworkDevice] = []
+        var next = nl_cache_get_first(cache)
+        while let link = next {
+            if let name = rtnl_link_get_name(link) {
+                found.append(NetworkDevice(index: rtnl_link_get_ifindex(link), name: String(cString: name)))
+            }
+            next = nl_cache_get_next(link)
+        }
+        return found
+    }
+
+    /// An IFB of this name, up.
+    func addIFB(_ name: String) throws(NetworkBufferError) -> NetworkDevice {
+        guard let link = rtnl_link_alloc() else {
+            throw .refused(what: "making", device: name, reason: "out of memory")
+        }
+        defer { rtnl_link_put(link) }
+        rtnl_link_set_name(link, name)
+        // libnl knows no type of that name, and passes it on.
+        rtnl_link_set_type(link, "ifb")
+        rtnl_link_set_flags(link, UInt32(IFF_UP.rawValue))
+        let code = rtnl_link_add(socket, link, NLM_F_CREATE | NLM_F_EXCL)
+        guard code == 0 else { throw Self.failure(code, "making the buffer device", name, module: "ifb") }
+        guard let device = try devices().first(where: { $0.name == name }) else {
+            throw .refused(what: "making the buffer device", device: name, reason: "it is not there")
+        }
+        return device
+    }
+
+    func delete(_ device: NetworkDevice) throws(NetworkBufferError) {
+        guard let link = rtnl_link_alloc() else { return }
+        defer { rtnl_link_put(link) }
+        rtnl_link_set_ifindex(link, device.index)
+        let code = rtnl_link_delete(socket, link)
+        guard code == 0 || code == -NLE_OBJ_NOTFOUND || code == -NLE_NODEV else {
+            throw Self.failure(code, "the removal", device.name)
+        }
+    }
+
+    // MARK: The redirect
+
+    /// Every packet that `device` hands to this host goes to `target` instead: all of them, whatever their ethertype.
+    func redirect(_ device: NetworkDevice, to target: NetworkDevice) throws(NetworkBufferError) {
+        try withIngress(device) { qdisc throws(NetworkBufferError) in
+            let code = rtnl_qdisc_add(socket, qdisc, NLM_F_CREATE | NLM_F_EXCL)
+            if code == -NLE_EXIST { throw .ingressInUse(device: device.name) }
+            guard code == 0 else { throw Self.failure(code, "the ingress queue", device.name, module: "sch_ingress") }
+        }
+        do {
+            try addFilter(device, target)
+        } catch {
+            try? removeRedirect(device)
+            throw error
+        }
+    }
+
+    private func addFilter(_ device: NetworkDevice, _ target: NetworkDevice) throws(NetworkBufferError) {
+        guard let filter = rtnl_cls_alloc(), let action = rtnl_act_alloc() else {
+            throw .refused(what: "the redirect", device: device.name, reason: "out of memory")
+        }
+        defer { rtnl_cls_put(filter) }
+        defer { rtnl_act_put(action) }
+        var code = rtnl_tc_set_kind(action, "mirred")
+        if code == 0 { code = rtnl_mirred_set_action(action, TCA_EGRESS_REDIR) }
+        if code == 0 { code = rtnl_mirred_set_policy(action, TC_ACT_STOLEN) }
+        if code == 0 { code = rtnl_mirred_set_ifindex(action, UInt32(target.index)) }
+        rtnl_tc_set_ifindex(filter, device.index)
+        rtnl_tc_set_parent(filter, romulus_ingress_handle)
+        rtnl_cls_set_prio(filter, Self.filterPriority)
+        rtnl_cls_set_protocol(filter, UInt16(ETH_P_ALL))
+        if code == 0 { code = rtnl_tc_set_kind(filter, "matchall") }
+        if code == 0 { code = rtnl_mall_append_action(filter, action) }
+        guard code == 0 else { throw Self.failure(code, "the redirect", device.name) }
+        code = rtnl_cls_add(socket, filter, NLM_F_CREATE | NLM_F_EXCL)
+        guard code == 0 else {
+            throw Self.failure(code, "the redirect", device.name, module: "cls_matchall or act_mirred")
+        }
+    }
+
+    func removeRedirect(_ device: NetworkDevice) throws(NetworkBufferError) {
+        try withIngress(device) { qdisc throws(NetworkBufferError) in
+            let code = rtnl_qdisc_delete(socket, qdisc)
+            guard code == 0 || code == -NLE_OBJ_NOTFOUND || code == -NLE_NODEV || code == -NLE_INVAL else {
+                throw Self.failure(code, "the removal of the redirect", device.name)
+            }
+        }
+    }
+
+    /// Whether `device` has a redirect of ours.
+    func isRedirected(_ device: NetworkDevice) -> Bool {
+        var cache: OpaquePointer?
+        guard rtnl_cls_alloc_cache(socket, device.index, romulus_ingress_handle, &cache) == 0, let cache else {
+            return false
+        }
+        defer { nl_cache_free(cache) }
+        var next = nl_cache_get_first(cache)
+        while let filter = next {
+            if rtnl_cls_get_prio(filter) == Self.filterPriority { return true }
+            next = nl_cache_get_next(filter)
+        }
+        return false
+    }
+
+    private func withIngress(
+        _ device: NetworkDevice, _ body: (OpaquePointer) throws(NetworkBufferError) -> Void
+    ) throws(NetworkBufferError) {
+        guard let qdisc = rtnl_qdisc_alloc() else {
+            throw .refused(what: "the ingress queue", device: device.name, reason: "out of memory")
+        }
+        defer { rtnl_qdisc_put(qdisc) }
+        rtnl_tc_set_ifindex(qdisc, device.index)
+        rtnl_tc_set_parent(qdisc, romulus_tc_ingress)
+        rtnl_tc_set_handle(qdisc, romulus_ingress_handle)
+        rtnl_tc_set_kind(qdisc, "ingress")
+        try body(qdisc)
+    }
+
+    // MARK: The plug
+
+    /// A plug at the root of `device`, open, for at most `limitBytes`.
+    func addPlug(_ device: NetworkDevice, limitBytes: Int) throws(NetworkBufferError) {
+        try withPlug(device) { plug throws(NetworkBufferError) in
+            var code = rtnl_qdisc_plug_set_limit(plug, Int32(clamping: limitBytes))
+            if code == 0 { code = rtnl_qdisc_add(socket, plug, NLM_F_CREATE | NLM_F_REPLACE) }
+            guard code == 0 else { throw Self.failure(code, "the plug", device.name, module: "sch_plug") }
+        }
+    }
+
+    func command(_ command: PlugCommand, _ device: NetworkDevice) throws(NetworkBufferError) {
+        try withPlug(device) { plug throws(NetworkBufferError) in
+            var code =
+                switch command {
+                case .buffer: rtnl_qdisc_plug_buffer(plug)
+                case .releaseOne: rtnl_qdisc_plug_release_one(plug)
+                case .releaseIndefinite: rtnl_qdisc_plug_release_indefinite(plug)
+                }
+            // Without NLM_F_CREATE this changes the queue that is there.
+            if code == 0 { code = rtnl_qdisc_add(socket, plug, 0) }
+            guard code == 0 else { throw Self.failure(code, "the plug (\(command))", device.name) }
+        }
+    }
+
+    private func withPlug(
+        _ device: NetworkDevice, _ body: (OpaquePointer) throws(NetworkBufferError) -> Void
+    ) throws(NetworkBufferError) {
+        guard let plug = rtnl_qdisc_alloc() else {
+            throw .refused(what: "the plug", device: device.name, reason: "out of memory")
+        }
+        defer { rtnl_qdisc_put(plug) }
+        rtnl_tc_set_ifindex(plug, device.index)
+        rtnl_tc_set_parent(plug, romulus_tc_root)
+        rtnl_tc_set_handle(plug, Self.plugHandle)
+        let code = rtnl_tc_set_kind(plug, "plug")
+        guard code == 0 else { throw Self.failure(code, "the plug", device.name) }
+        try body(plug)
+    }
+
+    /// Of the plugs of these devices together.
+    func plugStatistics(_ devices: [NetworkDevice]) -> (packets: Int, bytes: Int, drops: Int) {
+        var cache: OpaquePointer?
+        guard rtnl_qdisc_alloc_cache(socket, &cache) == 0, let cache else { return (0, 0, 0) }
+        defer { nl_cache_free(cache) }
+        var sum = (packets: 0, bytes: 0, drops: 0)
+        for device in devices {
+            guard let plug = rtnl_qdisc_get(cache, device.index, Self.plugHandle) else { continue }
+            sum.packets += Int(rtnl_tc_get_stat(plug, RTNL_TC_QLEN))
+            sum.bytes += Int(rtnl_tc_get_stat(plug, RTNL_TC_BACKLOG))
+            sum.drops += Int(rtnl_tc_get_stat(plug, RTNL_TC_DROPS))
+            rtnl_qdisc_put(plug)
+        }
+        return sum
+    }
+
+    /// - Parameter module: what is missing when the kernel says that it does not know the kind.
+    private static func failure(
+        _ code: Int32, _ what: String, _ device: String, module: String? = nil
+    ) -> NetworkBufferError {
+        if let module, code == -NLE_OBJ_NOTFOUND || code == -NLE_OPNOTSUPP { return .missingModule(module) }
+        return .refused(what: what, device: device, reason: String(cString: nl_geterror(code)))
+    }
+}
+
+/// Hears of network devices that come and go (RTNLGRP_LINK).
+final class LinkMonitor {
+    private let socket: OpaquePointer
+
+    init?() {
+        guard let socket = nl_socket_alloc() else { return nil }
+        self.socket = socket
+        guard nl_connect(socket, NETLINK_ROUTE) == 0,
+            nl_socket_add_membership(socket, Int32(RTNLGRP_LINK.rawValue)) == 0,
+            nl_socket_set_nonblocking(socket) == 0
+        else { return nil }
+    }
+
+    deinit { nl_socket_free(socket) }
+
+    var descriptor: Int32 { nl_socket_get_fd(socket) }
+
+    /// What it says is not looked at: the devices themselves are.
+    func drain() {
+        var bytes = [UInt8](repeating: 0, count: 8192)
+        while recv(descriptor, &bytes, bytes.count, Int32(MSG_DONTWAIT)) > 0 || errno == ENOBUFS || errno == EINTR {}
+    }
+}

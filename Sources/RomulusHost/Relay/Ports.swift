@@ -1,0 +1,35 @@
+import RomulusCore
+
+/// What the primary's relay does to the guest itself, from its own thread.
+public struct GuestPort: Sendable {
+    /// Whether it has gone, and how.
+    public var leave: @Sendable () -> PrimarySession.GuestLeave?
+    /// Its processors stand still when this returns true, whatever else happens to it, until `thaw`.
+    public var freeze: @Sendable () -> Bool
+    public var thaw: @Sendable () -> Bool
+
+    public init(
+        leave: @escaping @Sendable () -> PrimarySession.GuestLeave?, freeze: @escaping @Sendable () -> Bool,
+        thaw: @escaping @Sendable () -> Bool
+    ) {
+        self.leave = leave
+        self.freeze = freeze
+        self.thaw = thaw
+    }
+}
+
+/// What holds the guest's output until its epoch is committed. Used on the relay's thread only.
+public protocol OutputBuffer: AnyObject {
+    /// Readable when the guest's network devices may have changed: call `linksChanged`.
+    var changeDescriptor: Int32 { get }
+    func linksChanged()
+    /// Closes the epoch under way and begins the next; at most one epoch may be closed and not released.
+    func holdEpoch() throws
+    /// Lets the closed epoch out.
+    func releaseEpoch() throws
+    /// Lets everything out, and holds nothing any more.
+    func releaseEverything()
+    /// Throws away what is held, and lets nothing out any more.
+    func dropEverything()
+    var heldAndDropped: (heldPackets: Int, heldBytes: Int, droppedPackets: Int) { get }
+}

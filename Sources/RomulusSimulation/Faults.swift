@@ -1,0 +1,67 @@
+/// What can go wrong, at any moment.
+public enum Fault: String, CaseIterable, Sendable {
+    case primaryPowerCut
+    case backupPowerCut
+    case linkCut
+    case linkCutToBackup
+    case linkCutToPrimary
+    /// Both directions for less than a deadline.
+    case shortLinkCut
+    /// Longer than every deadline, then it heals.
+    case longLinkCut
+    case linkBroken
+    case corruptedToBackup
+    case corruptedToPrimary
+    /// The whole host, guest and all, stands still, and goes on later.
+    case primaryFrozen
+    case backupFrozen
+    case helperKilled
+    case restorerFails
+    case adminStops
+    case adminDestroys
+    case guestShutsDown
+    /// Nobody reaches the arbiter for a while.
+    case arbiterAway
+}
+
+/// The moments at which a fault is tried.
+public enum CutPoint: String, CaseIterable, Sendable {
+    case beforeSuspend
+    case suspended
+    case dirtyMapRead
+    case stagingCopied
+    case resumed
+    case midPageFrame
+    case checkpointSent
+    case epochComplete
+    case acknowledgementSent
+    case acknowledgementReceived
+    case released
+    case arbiterAsked
+    case activation
+}
+
+/// A mistake built into the performers, which the checks must catch.
+public enum Sabotage: String, CaseIterable, Sendable {
+    case releaseWhenSent
+    case acknowledgeTooEarly
+    case bufferTwice
+    case forgetToBuffer
+    case dropTheChecksum
+    case activateWithoutTheArbiter
+    case activateAtOnceOnEndOfFile
+    case activateFromAPartialEpoch
+    case neverFreeze
+    case thawOnAnySign
+    case renewTheLeaseByHearing
+    case openOutputOnSuspicion
+    case leakOnYield
+    case overruleARefusal
+    case readOldMessagesInTheirOwnTime
+}
+
+public enum ArbiterChoice: String, CaseIterable, Sendable {
+    case none
+    case fence
+    case lease
+}

@@ -1,0 +1,20 @@
+/// SplitMix64: the same numbers for the same seed everywhere.
+public struct Seeded: RandomNumberGenerator, Sendable {
+    private var state: UInt64
+    public init(_ seed: UInt64) { state = seed }
+
+    public mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ (mixed >> 31)
+    }
+
+    mutating func milliseconds(_ range: ClosedRange<Int>) -> Int64 {
+        .nanoseconds(milliseconds: 1) * Int64(Int.random(in: range.lowerBound * 8...range.upperBound * 8, using: &self))
+            / 8
+    }
+
+    mutating func chance(_ oneIn: Int) -> Bool { Int.random(in: 0..<oneIn, using: &self) == 0 }
+}

@@ -1,0 +1,145 @@
+import RomulusCore
+
+/// What the relay and libxl are on the backup.
+struct SimulatedBackup {
+    var host: SimulatedHost
+    var session: BackupSession
+    var encoder = FrameEncoder()
+    var decoder = FrameDecoder()
+    /// Words of the epoch that is being collected.
+    var collecting: [UInt64] = []
+    /// Whole, but not confirmed by its EPOCH_END.
+    var received: [UInt64] = []
+    var complete: [UInt64] = []
+    var completeEpoch = Epoch.none
+    var isLinkReadable = true
+    var end: BackupSession.End?
+    /// What the replica knew when it began to run.
+    var activated: [UInt64]?
+    var lines = 0
+
+    init(clock: HostClock, arbiter: ArbiterKind) {
+        host = SimulatedHost(clock: clock)
+        session = BackupSession(
+            configuration: .init(
+                detectTimeoutMilliseconds: World.detectTimeoutMilliseconds,
+                patienceNanoseconds: .nanoseconds(milliseconds: 10_000), arbiter: arbiter), now: clock.local(0))
+    }
+
+    func now(_ time: Int64) -> MonotonicTime { host.clock.local(time) }
+    var isActive: Bool { host.isRunning && activated != nil }
+}
+
+extension World {
+    mutating func backupHandles(_ event: BackupSession.Event) {
+        let actions = backup.session.handle(event, now: backup.now(time))
+        if backup.session.lastEpoch > backup.completeEpoch {
+            backup.completeEpoch = backup.session.lastEpoch
+            backup.complete = backup.received
+            reach(.epochComplete, backup.completeEpoch)
+        }
+        if backup.host.isRunning { perform(actions) }
+        scheduleWake(.backup)
+    }
+
+    mutating func perform(_ actions: [BackupSession.Action]) {
+        for action in actions {
+            switch action {
+            case .send(let message):
+                send(message)
+            case .askArbiter:
+                if scenario.sabotage == .activateWithoutTheArbiter {
+                    backupHandles(.verdict(.granted("nobody asked")))
+                } else {
+                    askArbiter(.backup)
+                }
+                reach(.arbiterAsked, backup.session.lastEpoch)
+            case .log(let line):
+                backup.lines += 1
+                note("backup: \(line.text)")
+            case .end(let end):
+                ended(end)
+            }
+        }
+    }
+
+    private mutating func send(_ message: Message) {
+        let arrival = time + delay()
+        toPrimary.send(backup.encoder.frame(message), at: arrival)
+        events.add(.arrival(.primary), at: arrival)
+        backupHandles(.messageSent)
+        if case .acknowledgement(let epoch, _) = message { reach(.acknowledgementSent, epoch) }
+    }
+
+    private mutating func ended(_ end: BackupSession.End) {
+        note("backup ends: \(end)")
+        backup.end = end
+        backup.lines += 1
+        guard case .failOver = end else { return }
+        reach(.activation, backup.session.lastEpoch)
+        guard backup.host.isUp else { return }
+        let isPartial = scenario.sabotage == .activateFromAPartialEpoch && !backup.collecting.isEmpty
+        backup.activated = isPartial ? backup.collecting : backup.complete
+        promises.activated(self)
+    }
+
+    mutating func backupReads() {
+        guard backup.host.isRunning, backup.isLinkReadable else { return }
+        for bytes in toBackup.receive(at: time, damage: damage) {
+            guard backup.host.isRunning, !backup.session.isSuspecting, !backup.session.hasEnded else { return }
+            backupHandles(.heard)
+            backupTakes(bytes)
+        }
+        guard toBackup.isBroken, !backup.session.isSuspecting, !backup.session.hasEnded else { return }
+        backup.isLinkReadable = false
+        if scenario.sabotage == .activateAtOnceOnEndOfFile, backup.session.lastEpoch > .none {
+            ended(.failOver(cause: "end of file"))
+        } else {
+            backupHandles(.linkEnded)
+        }
+    }
+
+    private mutating func backupTakes(_ bytes: [UInt8]) {
+        do {
+            let frame = try bytes.withUnsafeBytes { bytes in
+                try backup.decoder.next(in: bytes).map { next -> Taken in
+                    switch next.frame {
+                    case .message(let message): .message(message)
+                    case .data(let payload):
+                        .words(
+                            (0..<payload.count / 8).map {
+                                payload.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self)
+                            })
+                    }
+                }
+            }
+            guard let frame else { throw FrameError.checksum }
+            backupHandles(.frameTaken(bytes: bytes.count, count: backup.decoder.frameCount))
+            switch frame {
+            case .words(let words): collect(words)
+            case .message(let message): backupHandles(.received(message))
+            }
+        } catch {
+            backup.isLinkReadable = false
+            backupHandles(.linkBroken("what arrived is damaged (\(error))"))
+        }
+    }
+
+    private enum Taken {
+        case message(Message)
+        case words([UInt64])
+    }
+
+    private mutating func collect(_ words: [UInt64]) {
+        if scenario.sabotage == .acknowledgeTooEarly, backup.collecting.isEmpty {
+            perform(
+                [.send(.acknowledgement(backup.session.lastEpoch.next, frames: backup.decoder.frameCount))]
+                    as [BackupSession.Action])
+        }
+        backup.collecting += words
+        guard backup.collecting.count == SimulatedPrimary.dataFrames * SimulatedPrimary.dataWords else { return }
+        backup.received = backup.collecting
+        backup.collecting = []
+        backupHandles(.epochReceived(streamBytes: UInt64(backup.received.count * 8)))
+    }
+}

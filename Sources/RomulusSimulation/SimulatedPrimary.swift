@@ -1,0 +1,296 @@
+import RomulusCore
+
+enum CheckpointStep {
+    case begin
+    case mapRead
+    case copied
+    case resume
+    case data(Int)
+    case epochEnd
+}
+
+/// What xl, its helper and the relay are on the primary.
+struct SimulatedPrimary {
+    static let dataFrames = 3
+    static let dataWords = 4
+
+    var host: SimulatedHost
+    var session: PrimarySession
+    var guest = SimulatedGuest()
+    var plug = PlugQueue()
+    var encoder = FrameEncoder()
+    var decoder = FrameDecoder()
+    var composedFrames: UInt64 = 0
+    /// The epoch whose checkpoint is under way, and what the guest was at each suspension.
+    var epoch = Epoch.none
+    var snapshots: [UInt64] = [0]
+    var heldFor = Epoch.none
+    var committed = Epoch.none
+    var isSaveStopped = false
+    var isLinkReadable = true
+    var end: PrimarySession.End?
+    /// It is decided that no replica will run: the guest's output is its own again.
+    var isReplicaRuledOut = false
+    var lines = 0
+    let period: Int64
+
+    init(clock: HostClock, arbiter: ArbiterKind, periodMilliseconds: [Int]) {
+        host = SimulatedHost(clock: clock)
+        session = PrimarySession(
+            configuration: .init(
+                guest: "guest", patienceNanoseconds: .nanoseconds(milliseconds: 10_000), hasBackChannel: true,
+                arbiter: arbiter, isUnsafeAccepted: false), now: clock.local(0))
+        period = .nanoseconds(milliseconds: periodMilliseconds[Int(clock.local(0).nanoseconds % 3)])
+    }
+
+    func now(_ time: Int64) -> MonotonicTime { host.clock.local(time) }
+
+    /// The guest's copy here may be scheduled.
+    var isActive: Bool { host.isRunning && guest.isActive }
+}
+
+extension World {
+    mutating func primaryHandles(_ event: PrimarySession.Event, at moment: MonotonicTime? = nil) {
+        perform(primary.session.handle(event, now: moment ?? primary.now(time)))
+        scheduleWake(.primary)
+    }
+
+    mutating func perform(_ actions: [PrimarySession.Action]) {
+        for case .end(let end) in actions {
+            primary.isReplicaRuledOut =
+                switch end.fate {
+                case .goesOn, .hasLeft(.none), .hasLeft(.discarded), .hasLeft(.ruledOut): true
+                case .yields, .hasLeft(.unknown): false
+                }
+        }
+        for action in actions {
+            switch action {
+            case .beginFrames: primaryHandles(.framesBegun)
+            case .send(let message): compose(message)
+            case .holdOutput(let epoch): holdOutput(epoch)
+            case .releaseOutput(let epoch):
+                if scenario.sabotage != .releaseWhenSent { leave(primary.plug.releaseOne()) }
+                promises.released(epoch, self)
+                reach(.released, epoch)
+            case .commit(let epoch): committed(epoch)
+            case .stopSave: primary.isSaveStopped = true
+            case .freezeGuest: freezeGuest()
+            case .thawGuest: primary.guest.freezes = max(0, primary.guest.freezes - 1)
+            case .askArbiter:
+                askArbiter(.primary)
+                reach(.arbiterAsked, primary.epoch)
+            case .openOutput: leave(primary.plug.open())
+            case .dropOutput:
+                if scenario.sabotage == .leakOnYield { leave(primary.plug.open()) }
+                primary.plug.drop()
+            case .log(let line):
+                primary.lines += 1
+                note("primary: \(line.text)")
+            case .end(let end): ended(end)
+            }
+        }
+    }
+
+    private mutating func holdOutput(_ epoch: Epoch) {
+        if scenario.sabotage != .forgetToBuffer { primary.plug.buffer() }
+        if scenario.sabotage == .bufferTwice, epoch.rawValue % 2 == 0 { primary.plug.buffer() }
+        primary.heldFor = epoch
+    }
+
+    private mutating func committed(_ epoch: Epoch) {
+        primary.committed = epoch
+        let due = max(time, primary.host.clock.trueTime(of: primary.now(time)) + primary.period)
+        events.add(.checkpoint(.begin), at: due)
+    }
+
+    private mutating func freezeGuest() {
+        if scenario.sabotage == .openOutputOnSuspicion { leave(primary.plug.open()) }
+        if scenario.sabotage != .neverFreeze { primary.guest.freezes += 1 }
+    }
+
+    private mutating func ended(_ end: PrimarySession.End) {
+        note("primary ends: \(end.cause.text), \(end.fate)")
+        primary.end = end
+        primary.lines += 1
+        switch end.fate {
+        case .goesOn: primary.guest.isSuspended = false
+        case .yields:
+            if scenario.sabotage == .overruleARefusal {
+                primary.guest.freezes = 0
+                primary.guest.isSuspended = false
+            } else {
+                primary.guest.exists = false
+            }
+        case .hasLeft: break
+        }
+    }
+
+    mutating func guestLeaves(_ leave: PrimarySession.GuestLeave) {
+        switch leave {
+        case .destroyed: primary.guest.exists = false
+        case .shutDown: primary.guest.hasShutDown = true
+        }
+        primaryHandles(.guestLeft(leave))
+    }
+
+    mutating func helperDies() {
+        primary.isSaveStopped = true
+        primaryHandles(.saveEnded("the save helper has ended"))
+    }
+
+    // MARK: The guest and its checkpoints
+
+    mutating func guestRuns() {
+        events.add(.guestRuns, at: later(3...15))
+        guard primary.host.isRunning, primary.guest.runs else { return }
+        primary.guest.counter += 1
+        leave(primary.plug.enqueue(Packet(counter: primary.guest.counter)))
+    }
+
+    mutating func leave(_ packets: [Packet]) {
+        for packet in packets { promises.packetLeft(packet, self) }
+    }
+
+    mutating func checkpoint(_ step: CheckpointStep) {
+        guard primary.host.isUp, !primary.isSaveStopped else { return }
+        // libxl waits for a guest that stands still, and everybody for a host that does.
+        if !primary.host.isRunning || primary.guest.freezes > 0 {
+            events.add(.checkpoint(step), at: time + .nanoseconds(milliseconds: 3))
+            return
+        }
+        let epoch = primary.epoch
+        switch step {
+        case .begin: suspend()
+        case .mapRead:
+            reach(.dirtyMapRead, epoch)
+            events.add(.checkpoint(.copied), at: later(0...2))
+        case .copied:
+            reach(.stagingCopied, epoch)
+            events.add(.checkpoint(.resume), at: later(0...2))
+        case .resume:
+            guard primary.heldFor >= epoch else { break }
+            primary.guest.isSuspended = false
+            reach(.resumed, epoch)
+            events.add(.checkpoint(.data(0)), at: later(0...2))
+        case .data(let index): sendData(index)
+        case .epochEnd: endEpoch()
+        }
+    }
+
+    private mutating func suspend() {
+        guard primary.guest.runs else { return }
+        primary.epoch = primary.epoch.next
+        reach(.beforeSuspend, primary.epoch)
+        guard primary.host.isRunning, !primary.isSaveStopped, primary.guest.runs else {
+            primary.epoch = Epoch(rawValue: primary.epoch.rawValue - 1)
+            return events.add(.checkpoint(.begin), at: time + .nanoseconds(milliseconds: 3))
+        }
+        primary.guest.isSuspended = true
+        primary.snapshots.append(primary.guest.counter)
+        primaryHandles(.guestSuspended)
+        reach(.suspended, primary.epoch)
+        events.add(.checkpoint(.mapRead), at: later(0...3))
+    }
+
+    private mutating func sendData(_ index: Int) {
+        guard primary.session.hasRoomOnLink else {
+            return events.add(.checkpoint(.data(index)), at: time + .nanoseconds(milliseconds: 1))
+        }
+        let snapshot = primary.snapshots[Int(primary.epoch.rawValue)]
+        var payload: [UInt8] = []
+        for _ in 0..<SimulatedPrimary.dataWords { withUnsafeBytes(of: snapshot) { payload.append(contentsOf: $0) } }
+        let frame = payload.withUnsafeBytes { bytes in
+            primary.encoder.dataHeader(bytes, UnsafeRawBufferPointer(start: nil, count: 0)) + bytes
+        }
+        put(frame, .data)
+        primaryHandles(.linkMoved)
+        reach(index == SimulatedPrimary.dataFrames - 1 ? .checkpointSent : .midPageFrame, primary.epoch)
+        let next: CheckpointStep = index == SimulatedPrimary.dataFrames - 1 ? .epochEnd : .data(index + 1)
+        events.add(.checkpoint(next), at: later(0...3))
+    }
+
+    private mutating func endEpoch() {
+        guard primary.session.mayEndEpoch else {
+            return events.add(.checkpoint(.epochEnd), at: time + .nanoseconds(milliseconds: 1))
+        }
+        let bytes = UInt64(SimulatedPrimary.dataFrames * SimulatedPrimary.dataWords * 8)
+        compose(.epochEnd(primary.epoch, streamBytes: bytes))
+        primaryHandles(.epochSent)
+        if scenario.sabotage == .releaseWhenSent { leave(primary.plug.releaseOne()) }
+    }
+
+    // MARK: The link
+
+    private mutating func compose(_ message: Message) {
+        put(primary.encoder.frame(message), message.composedKind)
+    }
+
+    private mutating func put(_ frame: [UInt8], _ kind: PrimarySession.ComposedFrame.Kind) {
+        primary.composedFrames += 1
+        primary.session.frameComposed(.init(bytes: frame.count, kind: kind), now: primary.now(time))
+        let arrival = time + delay()
+        toBackup.send(frame, at: arrival)
+        events.add(.arrival(.backup), at: arrival)
+    }
+
+    mutating func primaryReads() {
+        guard primary.host.isRunning, primary.isLinkReadable, primary.end == nil else { return }
+        // What is read after a standstill was, by the sabotage, read when it came.
+        let moment = primary.now(
+            scenario.sabotage == .readOldMessagesInTheirOwnTime && primary.host.frozenAt > 0
+                ? primary.host.frozenAt : time)
+        if scenario.sabotage != .readOldMessagesInTheirOwnTime {
+            perform(primary.session.timePassed(now: moment))
+        }
+        for bytes in toPrimary.receive(at: time, damage: damage) {
+            if scenario.sabotage == .thawOnAnySign { primary.guest.freezes = 0 }
+            primaryHandles(.heard, at: moment)
+            primaryTakes(bytes, moment)
+        }
+        if toPrimary.isBroken {
+            primary.isLinkReadable = false
+            primaryHandles(.linkBroken("the link to the backup was closed"))
+        }
+    }
+
+    private mutating func primaryTakes(_ bytes: [UInt8], _ moment: MonotonicTime) {
+        do {
+            guard let frame = try bytes.withUnsafeBytes({ try primary.decoder.next(in: $0) }),
+                case .message(var message) = frame.frame
+            else { throw FrameError.checksum }
+            if scenario.sabotage == .renewTheLeaseByHearing, case .heard = message {
+                message = .heard(frames: primary.composedFrames)
+            }
+            if case .acknowledgement(let epoch, _) = message { reach(.acknowledgementReceived, epoch) }
+            guard primary.host.isRunning else { return }
+            primaryHandles(.received(message), at: moment)
+        } catch {
+            primary.isLinkReadable = false
+            primaryHandles(.linkBroken("the backup sent \(error)"), at: moment)
+        }
+    }
+
+    mutating func arrive(_ side: Side) {
+        switch side {
+        case .primary: primaryReads()
+        case .backup: backupReads()
+        }
+    }
+
+    /// One bit. The sabotage makes the checksums fit again, as if nobody looked at them.
+    func damage(_ bytes: inout [UInt8]) {
+        var random = Seeded(scenario.seed ^ UInt64(bitPattern: time))
+        guard scenario.sabotage == .dropTheChecksum else {
+            bytes[Int.random(in: 0..<bytes.count, using: &random)] ^= 1 << UInt8.random(in: 0...7, using: &random)
+            return
+        }
+        guard bytes.count > FrameFormat.headerBytes else { return }
+        bytes[Int.random(in: FrameFormat.headerBytes..<bytes.count, using: &random)] ^= 1
+        var checksum = CRC32C()
+        bytes.withUnsafeBytes { all in
+            checksum.update(UnsafeRawBufferPointer(rebasing: all[..<12]))
+            checksum.update(UnsafeRawBufferPointer(rebasing: all[FrameFormat.headerBytes...]))
+        }
+        withUnsafeBytes(of: checksum.value.littleEndian) { bytes.replaceSubrange(16..<20, with: $0) }
+    }
+}

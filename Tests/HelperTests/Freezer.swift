@@ -1,0 +1,57 @@
+import RomulusCore
+import RomulusHost
+
+/// What a relay does to its guest, counted.
+final class Freezer: Sendable {
+    private let counts = Shared((freezes: 0, thaws: 0))
+
+    var freezes: Int { counts.value.freezes }
+    var thaws: Int { counts.value.thaws }
+    var isFrozen: Bool { freezes > thaws }
+
+    func port(leave: @escaping @Sendable () -> PrimarySession.GuestLeave? = { nil }) -> GuestPort {
+        GuestPort(
+            leave: leave,
+            freeze: { [counts] in
+                counts.change { $0.freezes += 1 }
+                return true
+            },
+            thaw: { [counts] in
+                counts.change { $0.thaws += 1 }
+                return true
+            })
+    }
+}
+
+/// A network buffer that keeps what it was told, in order.
+final class RecordingOutput: OutputBuffer, Sendable {
+    enum Step: Equatable, Sendable {
+        case hold
+        case release
+        case open
+        case drop
+    }
+
+    private let recorded = Shared<[Step]>([])
+    private let failure = Shared<Step?>(nil)
+
+    var steps: [Step] { recorded.value }
+
+    struct Failure: Error {}
+
+    /// From now on this step fails.
+    func fail(_ step: Step) { failure.set(step) }
+
+    private func take(_ step: Step) throws {
+        recorded.change { $0.append(step) }
+        if failure.value == step { throw Failure() }
+    }
+
+    var changeDescriptor: Int32 { -1 }
+    func linksChanged() {}
+    func holdEpoch() throws { try take(.hold) }
+    func releaseEpoch() throws { try take(.release) }
+    func releaseEverything() { recorded.change { $0.append(.open) } }
+    func dropEverything() { recorded.change { $0.append(.drop) } }
+    var heldAndDropped: (heldPackets: Int, heldBytes: Int, droppedPackets: Int) { (0, 0, 0) }
+}

@@ -1,0 +1,117 @@
+import Glibc
+import RomulusCore
+import Synchronization
+import Testing
+
+@testable import RomulusHost
+
+/// Against a real etcd on loopback, one for all tests, each with a key of its own.
+@Suite(.timeLimit(.minutes(2))) struct LeaseArbiterTests {
+    private static let server = TestEtcd()
+
+    private func etcd(_ server: TestEtcd = Self.server) -> Etcd {
+        Etcd(endpoints: [server.endpoint], options: [], timeoutMilliseconds: 1000)
+    }
+
+    private func arbiter(
+        _ key: String, run: String = "1f", host: String = "hosta", ttl: Int = 2, _ server: TestEtcd = Self.server
+    ) -> LeaseArbiter {
+        LeaseArbiter(etcd: etcd(server), key: key, holder: "\(run) \(host)", ttlSeconds: ttl, log: Log(guest: "test"))
+    }
+
+    private func decide(_ arbiter: LeaseArbiter, _ side: Side, seconds: Int = 20) -> ArbiterVerdict? {
+        let end = MonotonicTime.now + .nanoseconds(milliseconds: seconds * 1000)
+        return arbiter.decide(side, note: { _ in }, isCancelled: { MonotonicTime.now > end })
+    }
+
+    private func isGranted(_ verdict: ArbiterVerdict?) -> Bool { if case .granted? = verdict { true } else { false } }
+    private func isRefused(_ verdict: ArbiterVerdict?) -> Bool { if case .refused? = verdict { true } else { false } }
+
+    @Test func aPrimaryThatAsksIsGrantedForGoodAndTheBackupRefused() throws {
+        let (primary, backup) = (arbiter("romulus/a"), arbiter("romulus/a", host: "hostb"))
+        try primary.prepare(.primary)
+        try backup.prepare(.backup)
+        #expect(isGranted(decide(primary, .primary)))
+        #expect(isGranted(decide(primary, .primary)), "an answer may be lost, and asked for again")
+        // Longer than the lease.
+        usleep(2_500_000)
+        #expect(isRefused(decide(backup, .backup)))
+    }
+
+    @Test func aBackupWaitsWhileThePrimaryKeepsItsLeaseAndIsGrantedWhenThatHasEnded() throws {
+        let (primary, backup) = (arbiter("romulus/b"), arbiter("romulus/b", host: "hostb"))
+        try primary.prepare(.primary)
+        #expect(decide(backup, .backup, seconds: 4) == nil, "the primary lives")
+        // As a primary that has lost its power: nobody keeps the lease alive.
+        primary.stopKeeping()
+        #expect(isGranted(decide(backup, .backup)))
+        #expect(isRefused(decide(primary, .primary)), "it comes back, and finds it settled")
+    }
+
+    @Test func ofTwoThatAskAtOnceExactlyOneIsGranted() throws {
+        for round in 0..<6 {
+            let key = "romulus/race\(round)"
+            let sides = [(arbiter(key), Side.primary), (arbiter(key, host: "hostb"), Side.backup)]
+            let verdicts = Mutex<[ArbiterVerdict?]>([])
+            let threads = try sides.map { arbiter, side in
+                try RomulusHost.Thread(name: "ask") {
+                    let verdict = decide(arbiter, side)
+                    verdicts.withLock { $0.append(verdict) }
+                }
+            }
+            for thread in threads { thread.join() }
+            let all = verdicts.withLock { $0 }
+            #expect(all.filter(isGranted).count == 1 && all.filter(isRefused).count == 1, "\(all)")
+        }
+    }
+
+    @Test func anEtcdThatIsAwayIsNoVerdictAndIsAskedAgainWhenItIsBack() throws {
+        let server = TestEtcd()
+        let primary = arbiter("romulus/away", server)
+        try primary.prepare(.primary)
+        server.setStopped(true)
+        let notes = Mutex<[String]>([])
+        let end = MonotonicTime.now + 7_000_000_000
+        let verdict = primary.decide(
+            .primary, note: { note in notes.withLock { $0.append(note) } }, isCancelled: { MonotonicTime.now > end })
+        #expect(verdict == nil)
+        #expect(notes.withLock { $0.count } == 1, "once per reason: \(notes.withLock { $0 })")
+        server.setStopped(false)
+        #expect(isGranted(decide(primary, .primary, seconds: 30)))
+    }
+
+    @Test func aWithdrawnRunLeavesTheKeyFreeAndASettledOneIsHistory() throws {
+        let first = arbiter("romulus/c")
+        try first.prepare(.primary)
+        first.withdraw()
+        #expect(try etcd().get("romulus/c") == nil)
+        let second = arbiter("romulus/c", run: "2e")
+        try second.prepare(.primary)
+        #expect(isGranted(decide(second, .primary)))
+        let third = arbiter("romulus/c", run: "3d", host: "hostb")
+        try third.prepare(.primary)
+        #expect(try etcd().get("romulus/c") == "leased 3d hostb")
+        third.withdraw()
+    }
+
+    @Test func anotherRunsLivingLeaseIsRefusedWithItsName() throws {
+        let first = arbiter("romulus/d")
+        try first.prepare(.primary)
+        defer { first.withdraw() }
+        do {
+            try arbiter("romulus/d", run: "2e", host: "hostc").prepare(.primary)
+            Issue.record("two runs")
+        } catch {
+            #expect("\(error)".contains("leased 1f hosta"))
+        }
+    }
+
+    @Test func withoutEtcdNothingIsPreparedAndTheTestSaysWhy() {
+        let nowhere = LeaseArbiter(
+            etcd: Etcd(endpoints: ["http://127.0.0.1:1"], options: [], timeoutMilliseconds: 500), key: "romulus/e",
+            holder: "1 hosta", ttlSeconds: 2, log: Log(guest: "test"))
+        #expect(throws: ArbiterError.self) { try nowhere.prepare(.backup) }
+        #expect(nowhere.test().contains { $0.isProblem && $0.text.contains("lease_endpoints") })
+        #expect(arbiter("romulus/f").test().allSatisfy { !$0.isProblem })
+    }
+}
