@@ -64,6 +64,14 @@ struct Domain {
         return count > 0
     }
 
+    /// Numbers of its network devices, wherever their other ends are.
+    var networkDevices: Set<Int> {
+        var count: Int32 = 0
+        guard let devices = libxl_device_nic_list(context, id, &count) else { return [] }
+        defer { libxl_device_nic_list_free(devices, count) }
+        return Set((0..<Int(count)).map { Int(devices[$0].devid) })
+    }
+
     func destroy() -> Bool { libxl_domain_destroy(context, id, nil) == 0 }
 
     /// Whether this hypervisor can log the dirty pages of a PV guest: it takes shadow paging.

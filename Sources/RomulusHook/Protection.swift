@@ -42,7 +42,7 @@ final class Protection {
             output = isBuffered ? try Self.makeOutput(domain, asked, configuration, log) : nil
         } catch {
             arbiter?.withdraw()
-            throw Refusal("the network output cannot be buffered: \(error)")
+            throw error as? Refusal ?? Refusal("the network output cannot be buffered: \(error)")
         }
     }
 
@@ -85,10 +85,17 @@ final class Protection {
         _ domain: Domain, _ asked: libxl_domain_remus_info, _ configuration: Configuration, _ log: Log
     ) throws -> OutputBuffer {
         NetworkBuffer.removeLeftovers(domainID: domain.id, log: log)
-        let record = NetbufRecord(domainID: domain.id)
-        return try NetworkBuffer(
+        let buffer = try NetworkBuffer(
             domainID: domain.id, limitBytes: configuration.netbufLimitKiB << 10,
-            record: { record.set(device: $0, ifb: $1) }, log: log)
+            store: NetbufRecord(domainID: domain.id).store, script: asked.netbufscript.map { String(cString: $0) },
+            log: log)
+        let elsewhere = domain.networkDevices.subtracting(buffer.deviceIDs)
+        guard elsewhere.isEmpty else {
+            throw Refusal(
+                "no network device of this host belongs to the guest's vif \(elsewhere.sorted()), so its output cannot be"
+                    + " held (a driver domain's?); -n -F leaves the output unbuffered")
+        }
+        return buffer
     }
 }
 

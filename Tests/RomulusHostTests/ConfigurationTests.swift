@@ -138,6 +138,29 @@ import Testing
         }
     }
 
+    @Test func theExamplesAreWhatTheySayTheyAre() throws {
+        let root = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        let folder = "/\(root)/xl-config-examples"
+        let handle = try #require(opendir(folder))
+        defer { closedir(handle) }
+        var seen = 0
+        while let entry = readdir(handle) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if name.hasPrefix("romulus-") {
+                #expect(try Configuration(path: "\(folder)/\(name)") != Configuration(), "\(name) sets nothing")
+            } else if name.hasSuffix(".cfg") {
+                let guest = try #require(try ConfigurationFile.read(path: "\(folder)/\(name)"))
+                #expect(try guest.string("name") != nil && guest.integer("memory", in: 1...1_000_000) != nil)
+            } else {
+                continue
+            }
+            seen += 1
+        }
+        #expect(seen >= 5)
+    }
+
     @Test func defaultsFollowTheGuest() {
         let configuration = Configuration()
         #expect(configuration.stagingBytes(guestKiB: 1 << 20) == 256 << 20)

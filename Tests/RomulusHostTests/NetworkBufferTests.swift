@@ -31,8 +31,8 @@ import Testing
         try inside(["ip link add vif77.0 type veth peer name far && ip link set vif77.0 up"]) {
             do throws(NetworkBufferError) {
                 let buffer = try NetworkBuffer(
-                    domainID: 77, limitBytes: 1 << 20, record: { _, _ in }, log: Log(guest: "test"))
-                #expect(buffer.vifCount == 1 && Self.links().contains("rom77.0"))
+                    domainID: 77, limitBytes: 1 << 20, store: .nowhere, log: Log(guest: "test"))
+                #expect(buffer.deviceIDs == [0] && Self.links().contains("rom77.0"))
                 #expect(Self.queues().contains("plug"))
                 buffer.releaseEverything()
             } catch {
@@ -51,8 +51,8 @@ import Testing
         try inside(["ip link add vif78.0 type veth peer name far", "ip link add vif7.0x type veth peer name farther"]) {
             do throws(NetworkBufferError) {
                 let buffer = try NetworkBuffer(
-                    domainID: 7, limitBytes: 1 << 20, record: { _, _ in }, log: Log(guest: "test"))
-                #expect(buffer.vifCount == 0)
+                    domainID: 7, limitBytes: 1 << 20, store: .nowhere, log: Log(guest: "test"))
+                #expect(buffer.deviceIDs.isEmpty)
                 try buffer.holdEpoch()
                 try buffer.releaseEpoch()
                 try buffer.holdEpoch()
@@ -108,4 +108,12 @@ import Testing
 private func unshareNetwork() -> Int32 {
     guard let symbol = dlsym(nil, "unshare") else { return -1 }
     return unsafeBitCast(symbol, to: (@convention(c) (Int32) -> Int32).self)(0x4000_0000)
+}
+
+extension NetbufStore {
+    /// A xenstore that forgets.
+    fileprivate static var nowhere: NetbufStore {
+        NetbufStore(
+            path: { "/libxl/77/remus/netbuf/\($0)" }, setIFB: { _, _ in }, ifb: { _ in nil }, renamed: { [:] })
+    }
 }

@@ -11,12 +11,14 @@ import RomulusCore
 public final class NetworkBuffer: OutputBuffer {
     private struct Buffered {
         var vif: NetworkDevice
+        var name: VifName
         var ifb: NetworkDevice
     }
 
     private let domainID: UInt32
     private let limitBytes: Int
-    private let record: (_ deviceID: Int, _ ifb: String?) -> Void
+    private let store: NetbufStore
+    private let script: NetbufScript?
     private let log: Log
     private let socket: RoutingSocket
     private let monitor: LinkMonitor?
@@ -28,26 +30,28 @@ public final class NetworkBuffer: OutputBuffer {
 
     /// - Parameters:
     ///   - limitBytes: what may wait for each network device; more is dropped.
-    ///   - record: told which IFB buffers which device, and nil when none does any more.
+    ///   - script: sets the devices up in our place; nil where we do it ourselves.
     /// - Throws: with nothing changed.
     public init(
-        domainID: UInt32, limitBytes: Int, record: @escaping (_ deviceID: Int, _ ifb: String?) -> Void, log: Log
+        domainID: UInt32, limitBytes: Int, store: NetbufStore, script: String? = nil, log: Log
     ) throws(NetworkBufferError) {
         self.domainID = domainID
         self.limitBytes = limitBytes
-        self.record = record
+        self.store = store
+        self.script = script.map { NetbufScript(path: $0, store: store) }
         self.log = log
         socket = try RoutingSocket()
         monitor = LinkMonitor()
-        do throws(NetworkBufferError) {
-            for vif in try vifs() { try pickUp(vif) }
-        } catch {
-            for one in buffered { remove(one) }
-            throw error
+        for (vif, name) in try vifs() {
+            if socket.isRedirected(vif) { try socket.removeRedirect(vif) }
+            try pickUp(vif, name)
         }
     }
 
-    public var vifCount: Int { buffered.count }
+    deinit { releaseEverything() }
+
+    /// The guest's network devices, by their numbers, whose output is held.
+    public var deviceIDs: Set<Int> { Set(buffered.map(\.name.deviceID)) }
 
     // MARK: Network devices that come and go
 
@@ -56,10 +60,10 @@ public final class NetworkBuffer: OutputBuffer {
     public func linksChanged() {
         monitor?.drain()
         guard !isOver, let present = try? vifs() else { return }
-        for one in buffered where !present.contains(one.vif) { letGo(one) }
-        for vif in present where !buffered.contains(where: { $0.vif == vif }) {
+        for one in buffered where !present.contains(where: { $0.vif == one.vif }) { letGo(one) }
+        for (vif, name) in present where !buffered.contains(where: { $0.vif == vif }) {
             do throws(NetworkBufferError) {
-                try pickUp(vif)
+                try pickUp(vif, name)
                 log.note("\(vif.name) has come and is buffered from now on")
             } catch {
                 log.error("\(vif.name) has come and its output is NOT held (\(error)): detach it, or end xl remus")
@@ -67,38 +71,59 @@ public final class NetworkBuffer: OutputBuffer {
         }
     }
 
-    private func vifs() throws(NetworkBufferError) -> [NetworkDevice] {
-        try socket.devices().filter { VifName(of: $0.name)?.domainID == domainID }
+    private func vifs() throws(NetworkBufferError) -> [(vif: NetworkDevice, name: VifName)] {
+        let renamed = store.renamed()
+        return try socket.devices().compactMap { device in
+            if let deviceID = renamed[device.name] {
+                return (device, VifName(domainID: domainID, deviceID: deviceID))
+            }
+            guard let name = VifName(of: device.name), name.domainID == domainID else { return nil }
+            return (device, name)
+        }
     }
 
     /// The plug before the redirect, and closed where the others are: not one packet slips through.
-    private func pickUp(_ vif: NetworkDevice) throws(NetworkBufferError) {
-        guard let name = VifName(of: vif.name) else { return }
+    private func pickUp(_ vif: NetworkDevice, _ name: VifName) throws(NetworkBufferError) {
+        let ifb: NetworkDevice
+        if let script { ifb = try device(named: try script.setUp(vif.name, name)) } else { ifb = try setUp(vif, name) }
+        buffered.append(Buffered(vif: vif, name: name, ifb: ifb))
+        if script != nil, epochs.isHolding { try socket.command(.buffer, ifb) }
+        if script == nil, !name.isEmulated { store.setIFB(name.deviceID, ifb.name) }
+    }
+
+    private func setUp(_ vif: NetworkDevice, _ name: VifName) throws(NetworkBufferError) -> NetworkDevice {
         let ifb = try socket.addIFB(name.ifb)
         do throws(NetworkBufferError) {
             try socket.addPlug(ifb, limitBytes: limitBytes)
             if epochs.isHolding { try socket.command(.buffer, ifb) }
             try socket.redirect(vif, to: ifb)
+            return ifb
         } catch {
             try? socket.delete(ifb)
             throw error
         }
-        buffered.append(Buffered(vif: vif, ifb: ifb))
-        if !name.isEmulated { record(name.deviceID, ifb.name) }
+    }
+
+    private func device(named name: String) throws(NetworkBufferError) -> NetworkDevice {
+        guard let device = try socket.devices().first(where: { $0.name == name }) else {
+            throw .refused(what: "the buffer device", device: name, reason: "it is not there")
+        }
+        return device
     }
 
     private func letGo(_ one: Buffered) {
         earlierDrops += socket.plugStatistics([one.ifb]).drops
-        try? socket.delete(one.ifb)
+        takeDown(one, keepsRedirect: true)
         buffered.removeAll { $0.vif == one.vif }
-        if let name = VifName(of: one.vif.name), !name.isEmulated { record(name.deviceID, nil) }
         log.note("\(one.vif.name) has gone and is let go")
     }
 
-    private func remove(_ one: Buffered) {
-        try? socket.removeRedirect(one.vif)
+    /// A redirect that is kept leads to a device that is gone: the kernel drops what comes.
+    private func takeDown(_ one: Buffered, keepsRedirect: Bool) {
+        if let script { return script.tearDown(one.vif.name, one.name, ifb: one.ifb.name) }
+        if !keepsRedirect { try? socket.removeRedirect(one.vif) }
         try? socket.delete(one.ifb)
-        if let name = VifName(of: one.vif.name), !name.isEmulated { record(name.deviceID, nil) }
+        if !one.name.isEmulated { store.setIFB(one.name.deviceID, nil) }
     }
 
     // MARK: Epochs
@@ -119,7 +144,7 @@ public final class NetworkBuffer: OutputBuffer {
             do throws(NetworkBufferError) {
                 try socket.command(command, one.ifb)
             } catch {
-                if try vifs().contains(one.vif) { throw error }
+                if try vifs().contains(where: { $0.vif == one.vif }) { throw error }
             }
         }
     }
@@ -134,84 +159,40 @@ public final class NetworkBuffer: OutputBuffer {
     public func releaseEverything() {
         guard !isOver else { return }
         isOver = true
-        Self.drain(buffered, socket)
-        for one in buffered { remove(one) }
+        for one in buffered { try? socket.command(.releaseIndefinite, one.ifb) }
+        socket.waitUntilEmpty(buffered.map(\.ifb))
+        if script == nil { for one in buffered { try? socket.removeRedirect(one.vif) } }
+        socket.waitUntilEmpty(buffered.map(\.ifb))
+        for one in buffered { takeDown(one, keepsRedirect: false) }
         buffered = []
     }
 
     public func dropEverything() {
         guard !isOver else { return }
         isOver = true
-        // The redirect stays, to a device that is gone: the kernel drops what comes.
-        for one in buffered {
-            try? socket.delete(one.ifb)
-            if let name = VifName(of: one.vif.name), !name.isEmulated { record(name.deviceID, nil) }
-        }
+        // A script's teardown would let out what comes: it is left to the end of the domain.
+        if script == nil { for one in buffered { takeDown(one, keepsRedirect: true) } }
         buffered = []
     }
 
-    /// Opens the plugs, takes the redirects away, and waits until the IFBs are empty, so that no packet is lost.
-    private static func drain(_ all: [Buffered], _ socket: RoutingSocket) {
-        for one in all { try? socket.command(.releaseIndefinite, one.ifb) }
-        waitUntilEmpty(all, socket)
-        for one in all { try? socket.removeRedirect(one.vif) }
-        waitUntilEmpty(all, socket)
-        // The IFB's own tasklet may still have the last ones in hand.
-        if !all.isEmpty { usleep(5000) }
-    }
-
-    private static func waitUntilEmpty(_ all: [Buffered], _ socket: RoutingSocket) {
-        let deadline = MonotonicTime.now + .nanoseconds(milliseconds: 500)
-        while socket.plugStatistics(all.map(\.ifb)).packets > 0, MonotonicTime.now < deadline { usleep(1000) }
-    }
-
     /// What a run that was killed has left behind: of this domain, which nobody else protects now, and of domains that
-    /// are gone.
+    /// are gone. What it held leaves now.
     public static func removeLeftovers(domainID: UInt32, log: Log) {
         guard let socket = try? RoutingSocket(), let devices = try? socket.devices() else { return }
-        let vifs = devices.filter { VifName(of: $0.name) != nil }
         for ifb in devices {
             guard let name = VifName(ofIFB: ifb.name) else { continue }
-            let vif = vifs.first { VifName(of: $0.name) == name }
+            let vif = devices.first { VifName(of: $0.name) == name }
             guard vif == nil || name.domainID == domainID else { continue }
-            if let vif { drain([Buffered(vif: vif, ifb: ifb)], socket) }
+            try? socket.command(.releaseIndefinite, ifb)
+            socket.waitUntilEmpty([ifb])
+            if let vif { try? socket.removeRedirect(vif) }
+            socket.waitUntilEmpty([ifb])
             try? socket.delete(ifb)
             log.note("removed \(ifb.name), the network buffer that an earlier run had left behind")
         }
-        for vif in vifs where VifName(of: vif.name)?.domainID == domainID && socket.isRedirected(vif) {
+        for vif in devices where VifName(of: vif.name)?.domainID == domainID && socket.isRedirected(vif) {
             try? socket.removeRedirect(vif)
             log.note("removed a redirect of \(vif.name) that an earlier run had left behind")
         }
     }
-}
-
-/// `vif5.0` and, for the network card that a device model emulates, `vif5.0-emu`; their IFBs are `rom5.0` and `rom5.0e`.
-struct VifName: Equatable {
-    var domainID: UInt32
-    var deviceID: Int
-    var isEmulated: Bool
-
-    init?(of device: String) {
-        let isEmulated = device.hasSuffix("-emu")
-        self.init(numbers: isEmulated ? device.dropLast(4) : device[...], behind: "vif", isEmulated: isEmulated)
-    }
-
-    init?(ofIFB device: String) {
-        let isEmulated = device.hasSuffix("e")
-        self.init(numbers: isEmulated ? device.dropLast() : device[...], behind: "rom", isEmulated: isEmulated)
-    }
-
-    private init?(numbers text: Substring, behind prefix: String, isEmulated: Bool) {
-        guard text.hasPrefix(prefix) else { return nil }
-        let parts = text.dropFirst(prefix.count).split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count == 2, let domainID = UInt32(parts[0]), let deviceID = Int(parts[1]), deviceID >= 0 else {
-            return nil
-        }
-        self.domainID = domainID
-        self.deviceID = deviceID
-        self.isEmulated = isEmulated
-    }
-
-    /// At most 15 characters, as the kernel wants it: domains have five digits, devices rarely more than one.
-    var ifb: String { "rom\(domainID).\(deviceID)\(isEmulated ? "e" : "")" }
 }

@@ -1,5 +1,6 @@
 import CNetlink
 import Glibc
+import RomulusCore
 
 /// What can go wrong with a network buffer, in an admin's words.
 public enum NetworkBufferError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -200,7 +201,8 @@ final class RoutingSocket {
                 case .releaseOne: rtnl_qdisc_plug_release_one(plug)
                 case .releaseIndefinite: rtnl_qdisc_plug_release_indefinite(plug)
                 }
-            // Without NLM_F_CREATE this changes the queue that is there.
+            // Without NLM_F_CREATE, and with no handle, this changes the root queue that is there.
+            rtnl_tc_set_handle(plug, 0)
             if code == 0 { code = rtnl_qdisc_add(socket, plug, 0) }
             guard code == 0 else { throw Self.failure(code, "the plug (\(command))", device.name) }
         }
@@ -227,14 +229,26 @@ final class RoutingSocket {
         guard rtnl_qdisc_alloc_cache(socket, &cache) == 0, let cache else { return (0, 0, 0) }
         defer { nl_cache_free(cache) }
         var sum = (packets: 0, bytes: 0, drops: 0)
-        for device in devices {
-            guard let plug = rtnl_qdisc_get(cache, device.index, Self.plugHandle) else { continue }
-            sum.packets += Int(rtnl_tc_get_stat(plug, RTNL_TC_QLEN))
-            sum.bytes += Int(rtnl_tc_get_stat(plug, RTNL_TC_BACKLOG))
-            sum.drops += Int(rtnl_tc_get_stat(plug, RTNL_TC_DROPS))
-            rtnl_qdisc_put(plug)
+        var next = nl_cache_get_first(cache)
+        while let queue = next {
+            if devices.contains(where: { $0.index == rtnl_tc_get_ifindex(queue) }),
+                rtnl_tc_get_parent(queue) == romulus_tc_root
+            {
+                sum.packets += Int(rtnl_tc_get_stat(queue, RTNL_TC_QLEN))
+                sum.bytes += Int(rtnl_tc_get_stat(queue, RTNL_TC_BACKLOG))
+                sum.drops += Int(rtnl_tc_get_stat(queue, RTNL_TC_DROPS))
+            }
+            next = nl_cache_get_next(queue)
         }
         return sum
+    }
+
+    /// At most half a second for the queues, and a moment for what an IFB's own tasklet has in hand.
+    func waitUntilEmpty(_ devices: [NetworkDevice]) {
+        if devices.isEmpty { return }
+        let deadline = MonotonicTime.now + .nanoseconds(milliseconds: 500)
+        while plugStatistics(devices).packets > 0, MonotonicTime.now < deadline { usleep(1000) }
+        usleep(5000)
     }
 
     /// - Parameter module: what is missing when the kernel says that it does not know the kind.

@@ -1,0 +1,47 @@
+"""`xl remus -N SCRIPT`: the script sets the buffer up and takes it down, and output is held all the same."""
+
+import time
+
+from romlab.checks import assert_goes_on, interrupt
+from romlab.guest import Prober
+from romlab.stream import Latency
+
+SCRIPT = """#!/bin/sh
+# As remus-netbuf-setup: vifname, XENBUS_PATH and REMUS_IFB come from the environment.
+echo "$1 $vifname $REMUS_IFB" >>/tmp/netbuf.log
+case $1 in
+    setup)
+        ip link add ifb-own type ifb && ip link set ifb-own up &&
+        tc qdisc add dev ifb-own root plug &&
+        tc qdisc add dev "$vifname" ingress &&
+        tc filter add dev "$vifname" parent ffff: matchall action mirred egress redirect dev ifb-own &&
+        xenstore-write "$XENBUS_PATH/ifb" ifb-own ;;
+    teardown)
+        tc qdisc del dev "$vifname" ingress; ip link del "$REMUS_IFB"; xenstore-rm "$XENBUS_PATH/ifb" ;;
+esac
+"""
+
+
+def run(lab):
+    guest = lab.guest_on(lab.pvh, lab.a)
+    lab.a.write("/tmp/netbuf", SCRIPT)
+    lab.a.run("chmod +x /tmp/netbuf; rm -f /tmp/netbuf.log")
+    protection = lab.protect(guest, "-N", "/tmp/netbuf", "-i", "500")
+    protection.wait_epochs(2)
+    with Prober(guest) as prober:
+        begun = time.monotonic()
+        protection.wait_epochs(4)
+        held = Latency.of([reply.took for reply in prober.replies if reply.sent > begun])
+    assert held.median > 150, f"a median of {held.median:.0f} ms: nothing is held"
+    interrupt(lab.a, "INT")
+    protection.wait_end(30)
+    assert_goes_on(lab, guest, "a")
+    calls = lab.a.run("cat /tmp/netbuf.log").stdout.splitlines()
+    assert [call.split()[0] for call in calls] == ["setup", "teardown"] and calls[1].endswith("ifb-own"), calls
+    assert "ifb-own" not in lab.a.run("ip link").stdout
+
+    lab.a.run("printf '#!/bin/sh\\necho no such bridge >&2\\nexit 1\\n' >/tmp/netbuf")
+    refused = lab.start_protection(guest, "-N", "/tmp/netbuf")
+    refused.wait_end(30)
+    refused.wait_text("romulus: .*/tmp/netbuf setup of vif.*no such bridge", 1)
+    assert_goes_on(lab, guest, "a")
