@@ -64,7 +64,8 @@ let package = Package(
             name: "SimulatedXen", path: "Tests/SimulatedXen", exclude: ["README.md"],
             linkerSettings: [.linkedLibrary("dl")]),
 
-        .testTarget(name: "RomulusCoreTests", dependencies: ["RomulusCore"], swiftSettings: strict),
+        .testTarget(
+            name: "RomulusCoreTests", dependencies: ["RomulusCore", "RomulusSimulation"], swiftSettings: strict),
         .testTarget(name: "SimulationTests", dependencies: ["RomulusSimulation"], swiftSettings: strict),
         .testTarget(name: "RomulusHostTests", dependencies: ["RomulusHost"], swiftSettings: strict),
         .testTarget(

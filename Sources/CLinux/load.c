@@ -18,6 +18,7 @@ static const struct { const char *name; size_t index; } variables[] = {
     { "ROMULUS_STOCK_HELPER", ROMULUS_STOCK_HELPER },
     { "ROMULUS_CONTROL", ROMULUS_CONTROL },
     { "ROMULUS_LINK", ROMULUS_LINK },
+    { "ROMULUS_LEASE", ROMULUS_LEASE },
 };
 #define VARIABLE_COUNT (sizeof(variables) / sizeof(variables[0]))
 
@@ -30,13 +31,15 @@ const char *romulus_launch_value(enum romulus_launch_variable variable)
 
 /*
  * Ctrl-C reaches every process of the terminal's foreground group. xl catches it and says farewell to the backup; its
- * ssh and its helper must live long enough to carry that. ssh keeps a SIGINT that it finds ignored.
+ * ssh and its helper must live long enough to carry that. ssh keeps a SIGINT that it finds ignored. Ctrl-Z would stop
+ * them all and leave the guest running, which to the backup looks like a dead primary.
  */
 static void ignore_terminal_signals_in_child(void)
 {
     signal(SIGINT, SIG_IGN);
     signal(SIGQUIT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
+    signal(SIGTSTP, SIG_IGN);
 }
 
 /* Takes our entry out of LD_PRELOAD and leaves whatever else the admin has put there. */

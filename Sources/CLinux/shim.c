@@ -105,9 +105,20 @@ bool romulus_reap(pid_t keeper, int *status)
     return true;
 }
 
+int romulus_shared_memory(size_t bytes)
+{
+    int fd = memfd_create("romulus-lease", MFD_CLOEXEC);
+
+    if (fd >= 0 && ftruncate(fd, bytes) < 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
 /*----- signals -----*/
 
-static const int caught_signals[] = { SIGINT, SIGTERM, SIGHUP };
+static const int caught_signals[] = { SIGINT, SIGTERM, SIGHUP, SIGTSTP };
 static struct sigaction earlier_actions[sizeof(caught_signals) / sizeof(caught_signals[0])];
 static volatile sig_atomic_t signal_eventfd = -1;
 
@@ -115,6 +126,10 @@ static void on_signal(int number)
 {
     int saved_errno = errno;
     uint64_t mark = number == SIGINT ? 1ULL << 32 : number == SIGTERM ? 1ULL << 40 : 1ULL << 48;
+
+    /* Ctrl-Z: a protected guest is not put aside. */
+    if (number == SIGTSTP)
+        return;
 
     if (write(signal_eventfd, &mark, sizeof(mark)) < 0) {
         /* The counter is full: the relay has more than enough to read already. */

@@ -4,6 +4,7 @@
 
 #include <linux/if.h>
 #include <linux/if_ether.h>
+#include <linux/if_link.h>
 #include <linux/netlink.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
@@ -16,6 +17,7 @@
 #include <netlink/route/classifier.h>
 #include <netlink/route/cls/matchall.h>
 #include <netlink/route/link.h>
+#include <netlink/route/link/inet6.h>
 #include <netlink/route/qdisc.h>
 #include <netlink/route/qdisc/plug.h>
 #include <netlink/route/tc.h>

@@ -6,26 +6,27 @@ import RomulusHost
 struct HelperEnvironment {
     private let control: Int32
     private let link: Int32
+    private let lease: Int32
     private let earlierHelper: String?
 
-    init(control: Int32, link: Int32) {
+    init(control: Int32, link: Int32, lease: Int32) {
         self.control = control
         self.link = link
+        self.lease = lease
         earlierHelper = getenv("LIBXL_SAVE_HELPER").map { String(cString: $0) }
         set("LIBXL_SAVE_HELPER", launchValue(ROMULUS_HELPER))
         set("ROMULUS_LIBRARY", launchValue(ROMULUS_LIBRARY))
         set("ROMULUS_STOCK_HELPER", launchValue(ROMULUS_STOCK_HELPER))
         set("ROMULUS_CONTROL", String(control))
         set("ROMULUS_LINK", String(link))
-        DescriptorIO.setCloseOnExec(control, false)
-        DescriptorIO.setCloseOnExec(link, false)
+        set("ROMULUS_LEASE", String(lease))
+        for one in [control, link, lease] { DescriptorIO.setCloseOnExec(one, false) }
     }
 
     func withdraw() {
-        DescriptorIO.setCloseOnExec(control, true)
-        DescriptorIO.setCloseOnExec(link, true)
+        for one in [control, link, lease] { DescriptorIO.setCloseOnExec(one, true) }
         set("LIBXL_SAVE_HELPER", earlierHelper)
-        for name in ["ROMULUS_LIBRARY", "ROMULUS_STOCK_HELPER", "ROMULUS_CONTROL", "ROMULUS_LINK"] { unsetenv(name) }
+        for name in ["LIBRARY", "STOCK_HELPER", "CONTROL", "LINK", "LEASE"] { unsetenv("ROMULUS_\(name)") }
     }
 
     private func set(_ name: String, _ value: String?) {

@@ -54,13 +54,15 @@ enum HelperRun {
             epoch = epoch.next
             let result = stock.suspend?(data) ?? 0
             suspended = .now
-            // What the guest sends from here on is the next epoch's; it is closed off while the pages are copied.
-            if result > 0 { session.report(.suspended(epoch)) }
             return result
         }
 
         func postcopy(_ data: UnsafeMutableRawPointer?) -> Int32 {
             let copied = MonotonicTime.now
+            // As late as can be: netback has then taken up what the suspended guest had left in its ring. sch_plug counts
+            // without a lock (net/sched/sch_plug.c), so a packet that comes at the same moment as BUFFER could be counted
+            // twice, and another one let out too early.
+            session.report(.suspended(epoch))
             guard session.awaitOutputHeld(of: epoch) else { return 0 }
             let result = stock.postcopy?(data) ?? 0
             session.report(

@@ -10,6 +10,7 @@ final class HelperSession: @unchecked Sendable {
     private let interface: OpaquePointer?
     private let domain: UInt32
     private let control: Int32
+    private let lease: SharedLease?
     let periodNanoseconds: Int64
 
     // The save's thread only.
@@ -36,6 +37,7 @@ final class HelperSession: @unchecked Sendable {
         self.domain = domain
         self.control = control
         periodNanoseconds = period
+        lease = Self.inheritedLease()
         startGuardian()
     }
 
@@ -45,6 +47,13 @@ final class HelperSession: @unchecked Sendable {
         polls.wait(until: .now + .nanoseconds(milliseconds: 5000))
         if case .message(let order) = HelperControl.receiveOrder(from: control) { return order }
         return nil
+    }
+
+    private static func inheritedLease() -> SharedLease? {
+        guard let number = romulus_launch_value(ROMULUS_LEASE), let raw = Int32(String(cString: number)) else {
+            return nil
+        }
+        return try? SharedLease(file: Descriptor(owning: raw))
     }
 
     // MARK: Orders and reports
@@ -125,8 +134,9 @@ final class HelperSession: @unchecked Sendable {
             while true {
                 polls.reset()
                 polls.add(control)
-                polls.wait(until: nil)
+                polls.wait(until: nextLook)
                 if polls.isBroken(0) { break }
+                freezeIfLeaseHasEnded()
             }
             orphaned()
         }
@@ -134,6 +144,26 @@ final class HelperSession: @unchecked Sendable {
         // The stock helper exits by itself when it notices; not before its duty is done.
         Self.guardian = self
         atexit { HelperSession.guardian?.orphanedAtExit() }
+    }
+
+    private static let lookNanoseconds: Int64 = 20_000_000
+
+    private var nextLook: MonotonicTime {
+        let soon = MonotonicTime.now + Self.lookNanoseconds
+        return max(soon, lease?.end ?? soon)
+    }
+
+    /// `xl` renews the lease many times before it ends, and takes it away when it has frozen the guest itself. One that has
+    /// ended is `xl`'s that stands still.
+    private func freezeIfLeaseHasEnded() {
+        guard let end = lease?.end, MonotonicTime.now >= end else { return }
+        lease?.set(nil)
+        lease?.noteFreeze()
+        guard let own = xc_interface_open(nil, nil, 0) else { return }
+        defer { xc_interface_close(own) }
+        guard xc_domain_pause(own, domain) == 0 else { return }
+        Log(guest: "domain \(domain)").warning(
+            "xl remus does not run (stopped, or stuck), and the backup takes over: the copy here is frozen")
     }
 
     nonisolated(unsafe) private static var guardian: HelperSession?

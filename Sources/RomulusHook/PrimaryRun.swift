@@ -112,7 +112,8 @@ enum PrimaryRun {
         signal(SIGPIPE, SIG_IGN)
         romulus_catch_signals(relay.signalEvent)
         defer { romulus_release_signals() }
-        let environment = HelperEnvironment(control: relay.controlForHelper.raw, link: relay.linkDescriptor)
+        let environment = HelperEnvironment(
+            control: relay.controlForHelper.raw, link: relay.linkDescriptor, lease: relay.lease.descriptor)
         do throws(SystemError) {
             try relay.start()
         } catch {

@@ -76,9 +76,9 @@ final class Protection {
 
     private static func warnOfMissingArbiter(_ guest: String, _ log: Log) {
         log.warning(
-            "no arbiter: when the link to the backup fails, the guest here is frozen and stays so until the backup says that"
-                + " its replica is gone, or `romulus resume \(guest)' does; set `arbiter' in /etc/xen/romulus.conf to have"
-                + " that decided for you")
+            "no arbiter: when the link to the backup fails, \(guest) is frozen here and stays so until the backup says that"
+                + " its replica is gone, or you do (romulus resume); set `arbiter' in /etc/xen/romulus.conf on both hosts to"
+                + " have that decided for you")
     }
 
     private static func makeOutput(

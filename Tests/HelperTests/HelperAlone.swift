@@ -11,9 +11,12 @@ final class HelperAlone: Sendable {
         private let control: Shared<OpenFile?>
         /// The helper holds the only copy of the link's other end.
         private let farEnd: OpenFile
+        /// xl's view of it.
+        let lease: SharedLease
 
-        fileprivate init(_ source: SimulatedDomain, control: OpenFile, farEnd: OpenFile) {
+        fileprivate init(_ source: SimulatedDomain, control: OpenFile, farEnd: OpenFile, lease: SharedLease) {
             self.source = source
+            self.lease = lease
             self.control = Shared(control)
             self.farEnd = farEnd
         }
@@ -52,7 +55,8 @@ final class HelperAlone: Sendable {
         let controlForHelper = try OpenFile(duplicating: pair.other.raw)
         _ = HelperControl.send(.begin(periodNanoseconds: 1_000_000), on: control.descriptor)
         let (link, farEnd) = try OpenFile.pair()
-        let surroundings = Surroundings(source, control: control, farEnd: farEnd)
+        let lease = try SharedLease()
+        let surroundings = Surroundings(source, control: control, farEnd: farEnd, lease: lease)
         self.surroundings = surroundings
         let file = try OpenFile(folder("stream"), O_RDWR | O_CREAT)
         saver = try StockStreams.startRemus(
@@ -66,7 +70,8 @@ final class HelperAlone: Sendable {
                 return true
             },
             adjust: {
-                ProtectedGuest.hook(&$0, control: controlForHelper, link: link)
+                guard let file = try? OpenFile(duplicating: lease.descriptor) else { return }
+                ProtectedGuest.hook(&$0, control: controlForHelper, link: link, lease: file)
             })
     }
 

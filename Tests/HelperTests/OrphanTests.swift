@@ -1,4 +1,6 @@
+import Foundation
 import RomulusCore
+import RomulusHost
 import SimulatedXen
 import Testing
 
@@ -89,6 +91,33 @@ extension ProtectionTests {
                     try around.killXl()
                 }))
             try expectRunning(helper)
+        }
+
+        /// A stopped `xl` holds its sockets open, and says nothing.
+        @Test func whenXlStandsStillTheHelperFreezesTheGuestInItsPlace() throws {
+            let pauses = Shared([Int]())
+            let helper = try HelperAlone(
+                in: folder,
+                .init(afterCheckpoint: { around, epoch in
+                    guard epoch == 3 else { return around.commit(epoch) }
+                    func look() { pauses.change { $0.append(around.source.calls(SIMXEN_CALL_PAUSE)) } }
+                    // Renewed, it does not end; taken away, it is nobody's.
+                    for _ in 0..<5 {
+                        around.lease.set(.now + .nanoseconds(milliseconds: 200))
+                        usleep(80_000)
+                    }
+                    around.lease.set(nil)
+                    usleep(300_000)
+                    look()
+                    around.lease.set(.now + .nanoseconds(milliseconds: 100))
+                    usleep(1_500_000)
+                    look()
+                    around.stop()
+                }))
+            let outcome = try helper.outcome()
+            #expect(pauses.value == [0, 1], "\(outcome.story)")
+            #expect(helper.surroundings.lease.takeFreezes() == 1)
+            #expect(outcome.standardError.contains("the copy here is frozen"))
         }
 
         @Test func anOrderToStopEndsTheSaveAndLeavesTheGuestRunning() throws {

@@ -8,6 +8,7 @@ import SimulatedXen
 final class ProtectedGuest: Sendable {
     static let controlNumber: Int32 = 22
     static let linkNumber: Int32 = 23
+    static let leaseNumber: Int32 = 24
 
     let source: SimulatedDomain
     let target: SimulatedDomain
@@ -122,17 +123,22 @@ final class ProtectedGuest: Sendable {
     static func hook(_ configuration: inout HelperProcess.Configuration, _ relay: PrimaryRelay) throws {
         hook(
             &configuration, control: try OpenFile(duplicating: relay.controlForHelper.raw),
-            link: try OpenFile(duplicating: relay.linkDescriptor))
+            link: try OpenFile(duplicating: relay.linkDescriptor),
+            lease: try OpenFile(duplicating: relay.lease.descriptor))
     }
 
-    static func hook(_ configuration: inout HelperProcess.Configuration, control: OpenFile, link: OpenFile) {
+    static func hook(
+        _ configuration: inout HelperProcess.Configuration, control: OpenFile, link: OpenFile, lease: OpenFile
+    ) {
         configuration.preload.insert(library, at: 0)
         configuration.environment["ROMULUS_ROLE"] = "helper"
         configuration.environment["ROMULUS_LIBRARY"] = library
         configuration.environment["ROMULUS_CONTROL"] = "\(controlNumber)"
         configuration.environment["ROMULUS_LINK"] = "\(linkNumber)"
+        configuration.environment["ROMULUS_LEASE"] = "\(leaseNumber)"
         configuration.descriptors.append(.init(here: control, there: controlNumber))
         configuration.descriptors.append(.init(here: link, there: linkNumber))
+        configuration.descriptors.append(.init(here: lease, there: leaseNumber))
     }
 
     /// libromulus.so, which the build leaves beside the test bundle; ROMULUS_TEST_LIBRARY overrides.

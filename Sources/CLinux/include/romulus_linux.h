@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -38,7 +39,8 @@ void romulus_name_thread(const char *name);
 
 /*
  * From now on SIGINT, SIGTERM and SIGHUP add 1 << 32, 1 << 40 or 1 << 48 to the eventfd `fd` instead of killing the
- * process; a signal that is ignored stays ignored. romulus_release_signals puts back what was there.
+ * process, and SIGTSTP (Ctrl-Z) does nothing; a signal that is ignored stays ignored. romulus_release_signals puts back
+ * what was there.
  */
 void romulus_catch_signals(int fd);
 void romulus_release_signals(void);
@@ -54,6 +56,7 @@ enum romulus_launch_variable {
     ROMULUS_STOCK_HELPER, /* the stock save helper */
     ROMULUS_CONTROL,      /* number of the descriptor on which xl's hook and the helper's talk */
     ROMULUS_LINK,         /* number of a copy of the link's descriptor */
+    ROMULUS_LEASE,        /* number of the descriptor of the shared lease */
 };
 const char *romulus_launch_value(enum romulus_launch_variable variable);
 
@@ -67,6 +70,17 @@ pid_t romulus_spawn(char *const argv[], int in, int out);
 
 /* Whether it has ended, and with which exit status: the program's own, or 128 and the number of its signal. */
 bool romulus_reap(pid_t keeper, int *status);
+
+/* memfd_create, close-on-exec, of that many bytes; behind _GNU_SOURCE. -1 with errno. */
+int romulus_shared_memory(size_t bytes);
+
+/* A word that two processes share. */
+static inline int64_t romulus_load(const int64_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+static inline void romulus_store(int64_t *word, int64_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
+static inline int64_t romulus_exchange(int64_t *word, int64_t value)
+{
+    return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);
+}
 
 /* RTLD_NEXT's value is a cast, which Swift does not import. */
 void *romulus_next_symbol(const char *name);

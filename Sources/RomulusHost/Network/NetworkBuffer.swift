@@ -23,6 +23,8 @@ public final class NetworkBuffer: OutputBuffer {
     private let socket: RoutingSocket
     private let monitor: LinkMonitor?
     private var buffered: [Buffered] = []
+    /// Not to be tried again: trying is itself a change of this host's devices.
+    private var refused: Set<Int32> = []
     private var epochs = OutputEpochs()
     /// Of devices that have gone.
     private var earlierDrops = 0
@@ -61,11 +63,12 @@ public final class NetworkBuffer: OutputBuffer {
         monitor?.drain()
         guard !isOver, let present = try? vifs() else { return }
         for one in buffered where !present.contains(where: { $0.vif == one.vif }) { letGo(one) }
-        for (vif, name) in present where !buffered.contains(where: { $0.vif == vif }) {
+        for (vif, name) in present where !buffered.contains(where: { $0.vif == vif }) && !refused.contains(vif.index) {
             do throws(NetworkBufferError) {
                 try pickUp(vif, name)
                 log.note("\(vif.name) has come and is buffered from now on")
             } catch {
+                refused.insert(vif.index)
                 log.error("\(vif.name) has come and its output is NOT held (\(error)): detach it, or end xl remus")
             }
         }
@@ -87,7 +90,7 @@ public final class NetworkBuffer: OutputBuffer {
         let ifb: NetworkDevice
         if let script { ifb = try device(named: try script.setUp(vif.name, name)) } else { ifb = try setUp(vif, name) }
         buffered.append(Buffered(vif: vif, name: name, ifb: ifb))
-        if script != nil, epochs.isHolding { try socket.command(.buffer, ifb) }
+        if script != nil { try socket.command(epochs.isHolding ? .buffer : .releaseIndefinite, ifb) }
         if script == nil, !name.isEmulated { store.setIFB(name.deviceID, ifb.name) }
     }
 
@@ -95,7 +98,8 @@ public final class NetworkBuffer: OutputBuffer {
         let ifb = try socket.addIFB(name.ifb)
         do throws(NetworkBufferError) {
             try socket.addPlug(ifb, limitBytes: limitBytes)
-            if epochs.isHolding { try socket.command(.buffer, ifb) }
+            // What is sent before the first epoch's end is nobody's to hold.
+            try socket.command(epochs.isHolding ? .buffer : .releaseIndefinite, ifb)
             try socket.redirect(vif, to: ifb)
             return ifb
         } catch {
@@ -121,9 +125,17 @@ public final class NetworkBuffer: OutputBuffer {
     /// A redirect that is kept leads to a device that is gone: the kernel drops what comes.
     private func takeDown(_ one: Buffered, keepsRedirect: Bool) {
         if let script { return script.tearDown(one.vif.name, one.name, ifb: one.ifb.name) }
-        if !keepsRedirect { try? socket.removeRedirect(one.vif) }
+        if !keepsRedirect { removeRedirect(one.vif) }
         try? socket.delete(one.ifb)
         if !one.name.isEmulated { store.setIFB(one.name.deviceID, nil) }
+    }
+
+    private func removeRedirect(_ vif: NetworkDevice) {
+        do throws(NetworkBufferError) {
+            try socket.removeRedirect(vif)
+        } catch {
+            log.error("\(error): the guest has no network until it is gone; try tc qdisc del dev \(vif.name) ingress")
+        }
     }
 
     // MARK: Epochs
@@ -161,7 +173,7 @@ public final class NetworkBuffer: OutputBuffer {
         isOver = true
         for one in buffered { try? socket.command(.releaseIndefinite, one.ifb) }
         socket.waitUntilEmpty(buffered.map(\.ifb))
-        if script == nil { for one in buffered { try? socket.removeRedirect(one.vif) } }
+        if script == nil { for one in buffered { removeRedirect(one.vif) } }
         socket.waitUntilEmpty(buffered.map(\.ifb))
         for one in buffered { takeDown(one, keepsRedirect: false) }
         buffered = []
@@ -180,7 +192,7 @@ public final class NetworkBuffer: OutputBuffer {
     public static func removeLeftovers(domainID: UInt32, log: Log) {
         guard let socket = try? RoutingSocket(), let devices = try? socket.devices() else { return }
         for ifb in devices {
-            guard let name = VifName(ofIFB: ifb.name) else { continue }
+            guard ifb.isIFB, let name = VifName(ofIFB: ifb.name) else { continue }
             let vif = devices.first { VifName(of: $0.name) == name }
             guard vif == nil || name.domainID == domainID else { continue }
             try? socket.command(.releaseIndefinite, ifb)

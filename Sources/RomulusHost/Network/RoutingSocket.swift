@@ -30,6 +30,7 @@ public enum NetworkBufferError: Error, Equatable, Sendable, CustomStringConverti
 struct NetworkDevice: Equatable {
     var index: Int32
     var name: String
+    var isIFB = false
 }
 
 /// The few verbs of rtnetlink that buffering needs, through libnl. Calls wait for the kernel's answer.
@@ -69,29 +70,56 @@ final class RoutingSocket {
         var next = nl_cache_get_first(cache)
         while let link = next {
             if let name = rtnl_link_get_name(link) {
-                found.append(NetworkDevice(index: rtnl_link_get_ifindex(link), name: String(cString: name)))
+                let kind = rtnl_link_get_type(link).map { String(cString: $0) }
+                found.append(
+                    NetworkDevice(
+                        index: rtnl_link_get_ifindex(link), name: String(cString: name), isIFB: kind == "ifb"))
             }
             next = nl_cache_get_next(link)
         }
         return found
     }
 
-    /// An IFB of this name, up.
+    /// An IFB of this name, up. It gets no address of its own, whose packets would wait among the guest's.
     func addIFB(_ name: String) throws(NetworkBufferError) -> NetworkDevice {
+        try withLink(name) { link throws(NetworkBufferError) in
+            rtnl_link_set_name(link, name)
+            // libnl knows no type of that name, and passes it on.
+            rtnl_link_set_type(link, "ifb")
+            let code = rtnl_link_add(socket, link, NLM_F_CREATE | NLM_F_EXCL)
+            guard code == 0 else { throw Self.failure(code, "making the buffer device", name, module: "ifb") }
+        }
+        guard let device = try devices().first(where: { $0.name == name }) else {
+            throw .refused(what: "making the buffer device", device: name, reason: "it is not there")
+        }
+        try withLink(name) { change throws(NetworkBufferError) in
+            // A kernel without IPv6 has no such setting, and needs none.
+            rtnl_link_inet6_set_addr_gen_mode(change, UInt8(IN6_ADDR_GEN_MODE_NONE.rawValue))
+            _ = self.change(device, change)
+        }
+        try withLink(name) { change throws(NetworkBufferError) in
+            rtnl_link_set_flags(change, UInt32(IFF_UP.rawValue))
+            let code = self.change(device, change)
+            guard code == 0 else { throw Self.failure(code, "the start", name) }
+        }
+        return device
+    }
+
+    private func change(_ device: NetworkDevice, _ change: OpaquePointer) -> Int32 {
+        guard let original = rtnl_link_alloc() else { return -NLE_NOMEM }
+        defer { rtnl_link_put(original) }
+        rtnl_link_set_ifindex(original, device.index)
+        return rtnl_link_change(socket, original, change, 0)
+    }
+
+    private func withLink(
+        _ name: String, _ body: (OpaquePointer) throws(NetworkBufferError) -> Void
+    ) throws(NetworkBufferError) {
         guard let link = rtnl_link_alloc() else {
             throw .refused(what: "making", device: name, reason: "out of memory")
         }
         defer { rtnl_link_put(link) }
-        rtnl_link_set_name(link, name)
-        // libnl knows no type of that name, and passes it on.
-        rtnl_link_set_type(link, "ifb")
-        rtnl_link_set_flags(link, UInt32(IFF_UP.rawValue))
-        let code = rtnl_link_add(socket, link, NLM_F_CREATE | NLM_F_EXCL)
-        guard code == 0 else { throw Self.failure(code, "making the buffer device", name, module: "ifb") }
-        guard let device = try devices().first(where: { $0.name == name }) else {
-            throw .refused(what: "making the buffer device", device: name, reason: "it is not there")
-        }
-        return device
+        try body(link)
     }
 
     func delete(_ device: NetworkDevice) throws(NetworkBufferError) {
@@ -122,26 +150,37 @@ final class RoutingSocket {
     }
 
     private func addFilter(_ device: NetworkDevice, _ target: NetworkDevice) throws(NetworkBufferError) {
+        let code = try add(filterOf: device, redirectingTo: target)
+        guard code == 0 else {
+            // Either kind may be the unknown one; without the redirect only the classifier is left.
+            let isClassifierKnown = try add(filterOf: device, redirectingTo: nil) != -NLE_OBJ_NOTFOUND
+            throw Self.failure(
+                code, "the redirect", device.name, module: isClassifierKnown ? "act_mirred" : "cls_matchall")
+        }
+    }
+
+    private func add(
+        filterOf device: NetworkDevice, redirectingTo target: NetworkDevice?
+    ) throws(NetworkBufferError) -> Int32 {
         guard let filter = rtnl_cls_alloc(), let action = rtnl_act_alloc() else {
             throw .refused(what: "the redirect", device: device.name, reason: "out of memory")
         }
         defer { rtnl_cls_put(filter) }
         defer { rtnl_act_put(action) }
-        var code = rtnl_tc_set_kind(action, "mirred")
-        if code == 0 { code = rtnl_mirred_set_action(action, TCA_EGRESS_REDIR) }
-        if code == 0 { code = rtnl_mirred_set_policy(action, TC_ACT_STOLEN) }
-        if code == 0 { code = rtnl_mirred_set_ifindex(action, UInt32(target.index)) }
         rtnl_tc_set_ifindex(filter, device.index)
         rtnl_tc_set_parent(filter, romulus_ingress_handle)
         rtnl_cls_set_prio(filter, Self.filterPriority)
         rtnl_cls_set_protocol(filter, UInt16(ETH_P_ALL))
-        if code == 0 { code = rtnl_tc_set_kind(filter, "matchall") }
-        if code == 0 { code = rtnl_mall_append_action(filter, action) }
-        guard code == 0 else { throw Self.failure(code, "the redirect", device.name) }
-        code = rtnl_cls_add(socket, filter, NLM_F_CREATE | NLM_F_EXCL)
-        guard code == 0 else {
-            throw Self.failure(code, "the redirect", device.name, module: "cls_matchall or act_mirred")
+        var code = rtnl_tc_set_kind(filter, "matchall")
+        if let target {
+            if code == 0 { code = rtnl_tc_set_kind(action, "mirred") }
+            if code == 0 { code = rtnl_mirred_set_action(action, TCA_EGRESS_REDIR) }
+            if code == 0 { code = rtnl_mirred_set_policy(action, TC_ACT_STOLEN) }
+            if code == 0 { code = rtnl_mirred_set_ifindex(action, UInt32(target.index)) }
+            if code == 0 { code = rtnl_mall_append_action(filter, action) }
         }
+        guard code == 0 else { throw Self.failure(code, "the redirect", device.name) }
+        return rtnl_cls_add(socket, filter, NLM_F_CREATE | NLM_F_EXCL)
     }
 
     func removeRedirect(_ device: NetworkDevice) throws(NetworkBufferError) {
@@ -184,7 +223,7 @@ final class RoutingSocket {
 
     // MARK: The plug
 
-    /// A plug at the root of `device`, open, for at most `limitBytes`.
+    /// A plug at the root of `device` for at most `limitBytes`. The kernel makes it closed.
     func addPlug(_ device: NetworkDevice, limitBytes: Int) throws(NetworkBufferError) {
         try withPlug(device) { plug throws(NetworkBufferError) in
             var code = rtnl_qdisc_plug_set_limit(plug, Int32(clamping: limitBytes))

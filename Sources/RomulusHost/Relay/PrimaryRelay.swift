@@ -71,6 +71,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private let signals: Descriptor
     private let saveReturned: Descriptor
     private let control: Descriptor
+    /// What the helper watches.
+    public let lease: SharedLease
     private var streamEnd: Int32
     private let memory: MappedMemory
     private let log: Log
@@ -118,6 +120,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         let controls = try Descriptor.messageSockets()
         control = controls.one
         controlForHelper = controls.other
+        lease = try SharedLease()
         signals = try Descriptor.event()
         saveReturned = try Descriptor.event()
         memory = try MappedMemory(byteCount: configuration.stagingBytes)
@@ -162,6 +165,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         _ = DescriptorIO.setNonBlocking(streamEnd)
 
         while !session.hasEnded { turn() }
+        lease.set(nil)
         sayLastWords()
         ports.arbiter?.close()
 
@@ -184,6 +188,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         let vifIndex = polls.add(ports.output?.changeDescriptor ?? -1, reading: true)
         let verdictIndex = polls.add(ports.arbiter?.descriptor ?? -1, reading: true)
         let adminIndex = polls.add(ports.admin?.descriptor ?? -1, reading: true)
+        lease.set(session.watchdogDeadline)
         polls.wait(until: min(session.deadline ?? nextGuestCheck, nextGuestCheck))
 
         // What has waited for longer than the deadline allows must find the guest frozen.
@@ -401,7 +406,7 @@ public final class PrimaryRelay: @unchecked Sendable {
                     log.error("the guest could not be frozen: pause it with xl pause, before the replica runs")
                 }
             case .thawGuest:
-                if !ports.guest.thaw() { log.error("the guest could not be thawed: let it go on with xl unpause") }
+                thaw()
             case .askArbiter:
                 ask()
             case .openOutput:
@@ -414,6 +419,13 @@ public final class PrimaryRelay: @unchecked Sendable {
                 self.end = end
                 if case .goesOn = end.fate { _ = HelperControl.send(.guestGoesOn, on: control.raw) }
             }
+        }
+    }
+
+    /// The helper may have frozen the guest as well, while this thread stood still.
+    private func thaw() {
+        for _ in 0...lease.takeFreezes() where !ports.guest.thaw() {
+            log.error("the guest could not be thawed: let it go on with xl unpause")
         }
     }
 

@@ -7,9 +7,10 @@ import threading
 import time
 
 from .host import Host
+from .shell import Stoppable
 
 
-class LineFollower:
+class LineFollower(Stoppable):
     """What a command on a host prints, line by line: after a power cut, what arrived before is all that is known."""
 
     def __init__(self, host: Host, command: str):
@@ -32,9 +33,3 @@ class LineFollower:
         self._process.kill()
         self._process.wait()
         self._thread.join()
-
-    def __enter__(self) -> "LineFollower":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.stop()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .network import Network
-from .shell import LabError
+from .shell import LabError, Stoppable
 
 PORT = 7000
 _CLONE_NEWNET = 0x40000000
@@ -101,7 +101,7 @@ class Reply:
         return self.received - self.sent
 
 
-class Prober:
+class Prober(Stoppable):
     """Sends a datagram every 20 ms and keeps the replies, until it is stopped."""
 
     INTERVAL = 0.02
@@ -165,9 +165,3 @@ class Prober:
         self._stop.set()
         self._thread.join()
         self._socket.close()
-
-    def __enter__(self) -> "Prober":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.stop()

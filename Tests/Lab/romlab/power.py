@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .guest import make_in_namespace
 from .network import THIRD_PLACE
+from .shell import Stoppable
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 PORT = 7800
 
 
-class PowerSwitch:
+class PowerSwitch(Stoppable):
     """One line per connection: `status a` -> `on` or `off`; `off a` -> `off` when that host has no power any more.
 
     It serves one connection after the other, and talks to its client before it acts, as real ones do at their login: a
@@ -61,9 +62,3 @@ class PowerSwitch:
         self._stop.set()
         self._thread.join()
         self._socket.close()
-
-    def __enter__(self) -> "PowerSwitch":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.stop()

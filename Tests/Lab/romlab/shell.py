@@ -9,12 +9,26 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 STARTED = time.monotonic()
 
 
 class LabError(Exception):
     """Something in the lab is not as it must be; the text says what, for a person."""
+
+
+class Stoppable:
+    """What goes on in the background until it is stopped; as a context, until the context's end."""
+
+    def stop(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 def say(text: str) -> None:

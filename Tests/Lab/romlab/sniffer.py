@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from .guest import Guest, make_in_namespace
 from .network import GUEST_BRIDGE
-from .shell import LabError, wait_for
+from .shell import LabError, Stoppable, wait_for
 
 _ETH_P_ALL = 3
 _SO_TIMESTAMPNS = 35
@@ -43,7 +43,7 @@ class Frame:
         return f"{self.kind:04x} {self.text[14:54].hex()}"
 
 
-class Sniffer:
+class Sniffer(Stoppable):
     """Listens at both hosts' taps until it is stopped. A host that is started anew has a new tap, for a new sniffer."""
 
     def __init__(self, guest: Guest):
@@ -97,12 +97,6 @@ class Sniffer:
         self._thread.join()
         for one in self._hosts:
             one.close()
-
-    def __enter__(self) -> "Sniffer":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.stop()
 
 
 def _moment(extra: list) -> float:

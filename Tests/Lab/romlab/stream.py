@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 
 from .guest import Guest, make_in_namespace
-from .shell import LabError, wait_for
+from .shell import LabError, Stoppable, wait_for
 
 PORT = 7001
 
@@ -30,7 +30,7 @@ class Latency:
         return Latency(median(seconds) * 1000, quantiles(seconds, n=20)[-1] * 1000, len(seconds))
 
 
-class Stream:
+class Stream(Stoppable):
     """Sends `c 1`, `c 2`, … every 20 ms without waiting for answers, and keeps what the guest says, until stopped."""
 
     INTERVAL = 0.02
@@ -164,9 +164,3 @@ class Stream:
         self._stop.set()
         self._thread.join()
         self._socket.close()
-
-    def __enter__(self) -> "Stream":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.stop()

@@ -5,7 +5,10 @@ from romlab.checks import assert_goes_on, assert_preload_is_contained, interrupt
 
 def run(lab):
     guest = lab.guest_on(lab.pvh, lab.a)
-    protection = lab.protect(guest)
+    protection = lab.start_protection(guest)
+    protection.wait_text("Frames iteration 0", 60)
+    assert guest.answers(), "the guest is not heard during the first copy"
+    protection.wait_protected()
     protection.wait_epochs(2)
     assert_preload_is_contained(lab.a)
     assert_preload_is_contained(lab.b)

@@ -1,0 +1,134 @@
+// What the primary's session is told, what it says, and how a run ends.
+
+extension PrimarySession {
+    public enum Event: Equatable, Sendable {
+        /// Bytes of any kind arrived on the back channel.
+        case heard
+        case received(Message)
+        /// Bytes were written to the link, or nothing waits to be written.
+        case linkMoved
+        case framesBegun
+        /// The guest is suspended for its next checkpoint: its output up to here belongs to the epoch under way.
+        case guestSuspended
+        /// The first CHECKPOINT record has left, so no private record may follow in a stock stream.
+        case firstCheckpointSent
+        /// All of an epoch, CHECKPOINT_END (and EPOCH_END) included, has been written.
+        case epochSent
+        case linkBroken(String)
+        case stopRequested(signalName: String)
+        case guestLeft(GuestLeave)
+        /// The stock save is over, or cannot go on, and why.
+        case saveEnded(String)
+        case verdict(ArbiterVerdict)
+        case adminSaid(AdminWord)
+    }
+
+    public enum Action: Equatable, Sendable {
+        /// Write FRAMES_BEGIN at the next boundary between libxc records; report `framesBegun`.
+        case beginFrames(ProtocolVersion)
+        case send(Message)
+        /// Close the output of the epoch under way and hold what follows. Done before the guest runs again.
+        case holdOutput(Epoch)
+        /// Let the output of the oldest held epoch out.
+        case releaseOutput(Epoch)
+        /// The backup has all of this epoch (or, with a stock backup, the link has): the next one may begin.
+        case commit(Epoch)
+        /// Take no further checkpoint; nothing more of the stream is to be sent.
+        case stopSave
+        /// The guest's processors stand still until `thawGuest`.
+        case freezeGuest
+        case thawGuest
+        case askArbiter
+        /// Let out everything, and hold nothing any more.
+        case openOutput
+        /// Throw away what is held, and let nothing out any more.
+        case dropOutput
+        case log(LogLine)
+        case end(End)
+    }
+
+    /// How a guest can be gone without any failure.
+    public enum GuestLeave: Equatable, Sendable {
+        /// Powered off, rebooted or crashed.
+        case shutDown
+        case destroyed
+    }
+
+    /// How a run ended, and what becomes of the guest here.
+    public struct End: Equatable, Sendable {
+        public var cause: Cause
+        public var fate: Fate
+
+        public init(cause: Cause, fate: Fate) {
+            self.cause = cause
+            self.fate = fate
+        }
+    }
+
+    public enum Cause: Equatable, Sendable {
+        case saveEnded(String)
+        case stopRequested(signalName: String)
+        case guestLeft(GuestLeave)
+        case linkBroken(String)
+        case backupSilent(milliseconds: Int)
+        case backupLeft(text: String)
+        case refused(String)
+    }
+
+    public enum Fate: Equatable, Sendable {
+        /// It runs on here, unprotected.
+        case goesOn(Replica)
+        /// It must not run here again: the replica does, or may. Why.
+        case yields(String)
+        /// It has left by itself, or the admin has destroyed it.
+        case hasLeft(Replica)
+    }
+
+    public enum Replica: Equatable, Sendable {
+        /// There was no complete one.
+        case none
+        case discarded
+        /// It will not run: the arbiter's, or the admin's, word.
+        case ruledOut(String)
+        /// A stock backup's, of which nothing is known.
+        case unknown
+    }
+
+    public struct ComposedFrame: Equatable, Sendable {
+        public enum Kind: Sendable {
+            case data
+            case epochEnd
+            case message
+        }
+
+        public var bytes: Int
+        public var kind: Kind
+
+        public init(bytes: Int, kind: Kind) {
+            self.bytes = bytes
+            self.kind = kind
+        }
+    }
+}
+
+extension Message {
+    public var composedKind: PrimarySession.ComposedFrame.Kind {
+        if case .epochEnd = self { .epochEnd } else { .message }
+    }
+}
+
+extension PrimarySession.Cause {
+    /// What happened, without what becomes of the guest.
+    public var text: String {
+        switch self {
+        case .saveEnded(let why): "checkpointing failed (\(why))"
+        case .stopRequested(let signal): "protection ended by \(signal)"
+        case .guestLeft(.shutDown): "the guest has shut down"
+        case .guestLeft(.destroyed): "the domain was destroyed here"
+        case .linkBroken(let reason): reason
+        case .backupSilent(let milliseconds): "the backup has heard nothing for \(milliseconds) ms"
+        case .backupLeft(let text): "the backup gave up (\(text))"
+        case .refused(let why): why
+        }
+    }
+}
