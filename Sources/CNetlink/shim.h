@@ -12,6 +12,7 @@
 #include <linux/tc_act/tc_mirred.h>
 #include <netlink/errno.h>
 #include <netlink/netlink.h>
+#include <netlink/route/act/gact.h>
 #include <netlink/route/act/mirred.h>
 #include <netlink/route/action.h>
 #include <netlink/route/classifier.h>

@@ -40,7 +40,7 @@ import Testing
                     Issue.record("\(error)")
                     return
                 }
-                #expect(["sch_plug", "ifb", "sch_ingress", "cls_matchall", "act_mirred"].contains(name))
+                #expect(["sch_plug", "ifb", "sch_ingress", "cls_matchall", "act_mirred", "act_gact"].contains(name))
                 #expect("\(error)".contains("modprobe \(name)"))
             }
             #expect(!Self.links().contains("rom77") && !Self.queues().contains("ingress"))

@@ -150,37 +150,55 @@ final class RoutingSocket {
     }
 
     private func addFilter(_ device: NetworkDevice, _ target: NetworkDevice) throws(NetworkBufferError) {
-        let code = try add(filterOf: device, redirectingTo: target)
+        let code = try add(filterOf: device, [.redirect(target), .drop])
         guard code == 0 else {
-            // Either kind may be the unknown one; without the redirect only the classifier is left.
-            let isClassifierKnown = try add(filterOf: device, redirectingTo: nil) != -NLE_OBJ_NOTFOUND
-            throw Self.failure(
-                code, "the redirect", device.name, module: isClassifierKnown ? "act_mirred" : "cls_matchall")
+            // Any of three kinds may be the unknown one; less and less is tried to find out which.
+            let isDropKnown = try add(filterOf: device, [.drop]) != -NLE_OBJ_NOTFOUND
+            let isClassifierKnown = try add(filterOf: device, []) != -NLE_OBJ_NOTFOUND
+            let module = isDropKnown ? "act_mirred" : isClassifierKnown ? "act_gact" : "cls_matchall"
+            throw Self.failure(code, "the redirect", device.name, module: module)
         }
     }
 
-    private func add(
-        filterOf device: NetworkDevice, redirectingTo target: NetworkDevice?
-    ) throws(NetworkBufferError) -> Int32 {
-        guard let filter = rtnl_cls_alloc(), let action = rtnl_act_alloc() else {
+    private enum Step {
+        /// A copy goes there, and the packet on to the next step. Without a copy the packet would, while it waits, keep
+        /// the guest's own pages and its place among the 256 of netback's ring: the guest would soon send no more, and
+        /// its network device could not be removed while anything is held.
+        case redirect(NetworkDevice)
+        case drop
+    }
+
+    /// - Returns: libnl's code for the filter itself.
+    private func add(filterOf device: NetworkDevice, _ steps: [Step]) throws(NetworkBufferError) -> Int32 {
+        guard let filter = rtnl_cls_alloc() else {
             throw .refused(what: "the redirect", device: device.name, reason: "out of memory")
         }
         defer { rtnl_cls_put(filter) }
-        defer { rtnl_act_put(action) }
         rtnl_tc_set_ifindex(filter, device.index)
         rtnl_tc_set_parent(filter, romulus_ingress_handle)
         rtnl_cls_set_prio(filter, Self.filterPriority)
         rtnl_cls_set_protocol(filter, UInt16(ETH_P_ALL))
         var code = rtnl_tc_set_kind(filter, "matchall")
-        if let target {
-            if code == 0 { code = rtnl_tc_set_kind(action, "mirred") }
-            if code == 0 { code = rtnl_mirred_set_action(action, TCA_EGRESS_REDIR) }
-            if code == 0 { code = rtnl_mirred_set_policy(action, TC_ACT_STOLEN) }
-            if code == 0 { code = rtnl_mirred_set_ifindex(action, UInt32(target.index)) }
-            if code == 0 { code = rtnl_mall_append_action(filter, action) }
-        }
+        for step in steps where code == 0 { code = append(step, to: filter) }
         guard code == 0 else { throw Self.failure(code, "the redirect", device.name) }
         return rtnl_cls_add(socket, filter, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    private func append(_ step: Step, to filter: OpaquePointer) -> Int32 {
+        guard let action = rtnl_act_alloc() else { return -NLE_NOMEM }
+        defer { rtnl_act_put(action) }
+        var code: Int32
+        switch step {
+        case .redirect(let target):
+            code = rtnl_tc_set_kind(action, "mirred")
+            if code == 0 { code = rtnl_mirred_set_action(action, TCA_EGRESS_REDIR) }
+            if code == 0 { code = rtnl_mirred_set_policy(action, TC_ACT_PIPE) }
+            if code == 0 { code = rtnl_mirred_set_ifindex(action, UInt32(target.index)) }
+        case .drop:
+            code = rtnl_tc_set_kind(action, "gact")
+            if code == 0 { code = rtnl_gact_set_action(action, TC_ACT_SHOT) }
+        }
+        return code == 0 ? rtnl_mall_append_action(filter, action) : code
     }
 
     func removeRedirect(_ device: NetworkDevice) throws(NetworkBufferError) {
