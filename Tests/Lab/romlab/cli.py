@@ -73,7 +73,7 @@ def _ssh(arguments: list[str]) -> int:
 
 
 def _test(arguments: list[str]) -> int:
-    budget = 2400.0
+    budget = 3600.0
     if "--budget" in arguments:
         place = arguments.index("--budget")
         budget = float(arguments[place + 1])

@@ -1,4 +1,4 @@
-"""Five power cuts at random moments: the same TCP connection goes on, and no client knows more than the guest."""
+"""Five power cuts at random moments: the same TCP connection goes on, in time, and no client knows more than the guest."""
 
 import random
 import socket
@@ -30,6 +30,9 @@ def run(lab):
             stream.assert_consistent()
             prober.assert_never_ahead()
             assert stream.port == port, "it is another connection"
+            assert failover.detected_ms <= 1200, "detection took longer than 1.2 s at the default timeout"
+            assert failover.downtime <= 10, f"the guest was away for {failover.downtime:.2f} s"
             say(f"  IPv{4 if family == socket.AF_INET else 6}: epoch {failover.epoch}, down {failover.downtime:.2f} s,"
                 f" the connection was silent for {stream.silence(moment):.2f} s; {answered} answers before, {stream}")
         assert lab.running_copies("guest") == ["b"]
+        assert any("warning: no arbiter" in line for line in protection.romulus_lines), "nobody says what is not decided"
