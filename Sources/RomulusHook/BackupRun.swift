@@ -39,7 +39,8 @@ enum BackupRun {
                 : Int32(ERROR_FAIL.rawValue)
             let restoredAt = MonotonicTime.now
             return conclude(
-                relay.join(), code: code, context, &domainID.pointee, incoming: incoming, restoredAt: restoredAt, log)
+                relay.join(isRestored: code == 0), code: code, context, &domainID.pointee, incoming: incoming,
+                restoredAt: restoredAt, log)
         } catch {
             log.error(error.text)
             return Int32(ERROR_INVAL.rawValue)

@@ -75,12 +75,13 @@ extension World {
         note("backup ends: \(end)")
         backup.end = end
         backup.lines += 1
-        guard case .failOver = end else { return }
+        guard case .failOver(let cause) = end else { return }
         reach(.activation, backup.session.lastEpoch)
         guard backup.host.isUp else { return }
         let isPartial = scenario.sabotage == .activateFromAPartialEpoch && !backup.collecting.isEmpty
         backup.activated = isPartial ? backup.collecting : backup.complete
         promises.activated(self)
+        if let farewell = backup.session.farewell(afterRestore: true, cause: cause) { send(farewell) }
     }
 
     mutating func backupReads() {

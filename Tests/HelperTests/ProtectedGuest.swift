@@ -115,7 +115,7 @@ final class ProtectedGuest: Sendable {
                     // In libxl's own start of the stream: the restore fails before there is a helper.
                 }
             }
-            return (restored, backup.join())
+            return (restored, backup.join(isRestored: restored?.result == 0))
         }
     }
 

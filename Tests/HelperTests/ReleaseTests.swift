@@ -45,7 +45,7 @@ extension ProtectionTests {
             link.shutDown()
 
             try libxl.value(within: .seconds(20))
-            let outcome = relay.join()
+            let outcome = relay.join(isRestored: true)
             #expect(outcome.end == .failOver(cause: "the link to the primary ended without a farewell"))
             #expect(outcome.lastEpoch.rawValue == 1)
             #expect(StockWalk.epochEnds(tap.bytes).count == 1)

@@ -42,7 +42,7 @@ final class StockPrimary: Sendable {
             let restored =
                 relay.waitForStream()
                 ? try StockStreams.startRestore(into: target, from: tap.exit, type: .remus).outcome() : nil
-            return (restored, relay.join())
+            return (restored, relay.join(isRestored: restored?.result == 0))
         }
     }
 

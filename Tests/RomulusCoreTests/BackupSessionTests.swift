@@ -111,10 +111,12 @@ import Testing
         #expect(session.isSuspecting && session.deadline == .milliseconds(1003))
         #expect(session.handle(.heard, now: .milliseconds(600)) == [])
         #expect(session.timePassed(now: .milliseconds(1002)) == [])
-        let actions = session.timePassed(now: .milliseconds(1003))
-        #expect(actions.count == 2)
-        guard case .send(.farewell(.replicaActivated, _))? = actions.first, case .end(.failOver)? = actions.last else {
-            Issue.record("\(actions)")
+        let cause = "the link to the primary ended without a farewell"
+        #expect(session.timePassed(now: .milliseconds(1003)) == [.end(.failOver(cause: cause))])
+        #expect(
+            session.value.farewell(afterRestore: true, cause: cause) == .farewell(.replicaActivated, text: cause))
+        guard case .farewell(.replicaDiscarded, _)? = session.value.farewell(afterRestore: false, cause: cause) else {
+            Issue.record("a restore that failed is no replica")
             return
         }
     }
@@ -213,7 +215,7 @@ import Testing
         let session = framedSession()
         _ = epoch(1, session, at: 3)
         let actions = session.handle(.received(.farewell(.primaryDestroyed, text: "gone")), now: .milliseconds(4))
-        #expect(actions == [.send(.farewell(.replicaActivated, text: "gone")), .end(.failOver(cause: "gone"))])
+        #expect(actions == [.end(.failOver(cause: "gone"))])
     }
 
     @Test func aHeartbeatIsSentWhenNothingElseWas() {

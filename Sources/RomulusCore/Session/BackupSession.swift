@@ -70,6 +70,8 @@ public struct BackupSession: Sendable {
     private var detector: FailureDetector
     private var heartbeat: HeartbeatTimer
     private var framesTaken: UInt64 = 0
+    /// The primary has announced itself, so it knows frames. Set at the end.
+    private var canSpeak = false
     private var bytesSinceHeard = 0
     /// Room for one more epoch while this one waits for libxl; without it, its acknowledgement waits.
     private var hasRoom = true
@@ -309,17 +311,25 @@ public struct BackupSession: Sendable {
         return [.log(.warning("\(cause): asking the arbiter (\(configuration.arbiter))")), .askArbiter]
     }
 
+    /// The primary hears of it when libxl has restored the replica (`farewell(afterRestore:)`), and not before: should that
+    /// fail, the primary's copy is the only one.
     private mutating func failOver(_ cause: String) -> [Action] {
-        end(.failOver(cause: cause), farewell: .farewell(.replicaActivated, text: cause))
+        canSpeak = if case .plain = phase { false } else { true }
+        phase = .ended
+        return [.end(.failOver(cause: cause))]
     }
 
     private mutating func discard(_ cause: String) -> [Action] {
-        end(.discard(cause: cause), farewell: .farewell(.replicaDiscarded, text: cause))
+        canSpeak = if case .plain = phase { false } else { true }
+        phase = .ended
+        return (canSpeak ? [.send(.farewell(.replicaDiscarded, text: cause))] : []) + [.end(.discard(cause: cause))]
     }
 
-    private mutating func end(_ end: End, farewell: Message) -> [Action] {
-        let canSpeak = if case .plain = phase { false } else { true }
-        phase = .ended
-        return (canSpeak ? [.send(farewell)] : []) + [.end(end)]
+    /// What the primary is told after a failover; nil where it would not understand.
+    public func farewell(afterRestore isRestored: Bool, cause: String) -> Message? {
+        guard canSpeak else { return nil }
+        return isRestored
+            ? .farewell(.replicaActivated, text: cause)
+            : .farewell(.replicaDiscarded, text: "the restore on the backup failed")
     }
 }

@@ -60,6 +60,7 @@ public final class BackupRelay: @unchecked Sendable {
     private let restoreReturned: Descriptor
     private let begun: Descriptor
     private let hasBegun = Atomic(false)
+    private let isRestored = Atomic(false)
     private var feed: Int32
     private let log: Log
     private let configuration: Configuration
@@ -135,8 +136,9 @@ public final class BackupRelay: @unchecked Sendable {
         return hasBegun.load(ordering: .acquiring)
     }
 
-    /// Ends the relay after libxl's restore has returned.
-    public func join() -> Outcome {
+    /// Ends the relay after libxl's restore has returned, and lets the primary know what came of it.
+    public func join(isRestored: Bool) -> Outcome {
+        self.isRestored.store(isRestored, ordering: .releasing)
         restoreReturned.signal()
         thread?.join()
         return Outcome(
@@ -159,11 +161,21 @@ public final class BackupRelay: @unchecked Sendable {
         if case .failOver? = end { handOnTheRest() }
         closedAt = .now
         closeFeed()
+        tellOfFailover()
         sayLastWords()
         arbiter?.close()
 
         DescriptorIO.restoreFlags(link, linkFlags)
         if back >= 0 { DescriptorIO.restoreFlags(back, backFlags) }
+    }
+
+    private func tellOfFailover() {
+        guard case .failOver(let cause)? = end else { return }
+        var polls = PollSet()
+        polls.add(restoreReturned.raw, reading: true)
+        while !polls.isReady(0) { polls.wait(until: nil) }
+        let farewell = session.farewell(afterRestore: isRestored.load(ordering: .acquiring), cause: cause)
+        if let farewell { perform([.send(farewell)]) }
     }
 
     private func announceBeginning(_ isThere: Bool) {

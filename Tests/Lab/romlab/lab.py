@@ -144,7 +144,8 @@ class Lab:
             if not all(one.is_on() for one in self.hosts):
                 return False
             # As an admin ends a run that the last scenario has left under way.
-            self.a.run("pkill -INT -f '^/usr/lib/xen.*/xl remus'", check=False)
+            for one in self.hosts:
+                one.run("pkill -INT -f '^/usr/lib/xen.*/xl remus'", check=False)
             idle = wait_for("xl remus to end", self._is_idle, 20)
             other = self.b if host is self.a else self.a
             return idle and list(host.domains()) == [guest.name] and not other.domains() and guest.answers()
@@ -179,12 +180,16 @@ class Lab:
         host.run(f"xl create {guest.config}", timeout=90)
         wait_for(f"guest {guest.name} to answer", guest.answers, 120, 0.3)
 
-    def protect(self, guest: Guest, *options: str, xl: str = "xl") -> Protection:
-        """`xl remus` from host a to host b, until it says that the guest is protected."""
-        return self.start_protection(guest, *options, xl=xl).wait_protected()
+    def protect(
+            self, guest: Guest, *options: str, xl: str = "xl", primary: Host | None = None,
+            backup: Host | None = None) -> Protection:
+        """`xl remus`, from host a to host b unless said otherwise, until it says that the guest is protected."""
+        return self.start_protection(guest, *options, xl=xl, primary=primary, backup=backup).wait_protected()
 
-    def start_protection(self, guest: Guest, *options: str, xl: str = "xl") -> Protection:
-        return Protection(self, guest, self.a, self.b, *options, xl=xl)
+    def start_protection(
+            self, guest: Guest, *options: str, xl: str = "xl", primary: Host | None = None,
+            backup: Host | None = None) -> Protection:
+        return Protection(self, guest, primary or self.a, backup or self.b, *options, xl=xl)
 
     def running_copies(self, name: str) -> list[str]:
         """On which hosts that are on a copy of the guest may be scheduled, whatever it is called there."""
