@@ -18,4 +18,15 @@ public enum StockFarewell {
         }
         return bytes
     }()
+
+    /// Behind the first CHECKPOINT, where libxl's own records follow and are looked at when CHECKPOINT_END is there: one
+    /// that it must refuse. Stock libxl does not come back from an end of the stream at that place.
+    public static let libxlRecords: [UInt8] = {
+        var bytes: [UInt8] = []
+        for type in [unknownType, LibxlFormat.RecordType.checkpointEnd.rawValue] {
+            bytes.append(littleEndian: type)
+            bytes.append(littleEndian: UInt32(0))
+        }
+        return bytes
+    }()
 }

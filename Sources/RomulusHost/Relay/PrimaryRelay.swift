@@ -93,6 +93,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var wasStockFarewellSent = false
     private var isHelperHere = true
     private var hasSaveReturned = false
+    private var isFirstCheckpointSent = false
     /// The first epoch's end waits until the backup has heard everything before it.
     private var firstEpochEnd: Message?
     private var droppedPackets = 0
@@ -306,6 +307,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             writer.queue(record: FramesBegin.encoded(version: version), then: .framesBegun)
             writer.beginFrames()
         case .stream(.firstCheckpoint):
+            isFirstCheckpointSent = true
             perform(session.handle(.firstCheckpointSent, now: .now))
             outgoing.isLookingForRecordBoundary = false
         case .stream(.checkpointEnd(let pages, let streamBytes)):
@@ -493,6 +495,10 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// Only after a stop, which waits for the end of an epoch: everywhere else a stock backup is to take over, or the
     /// stream ends in the middle of a record.
     private func sayStockFarewell(until deadline: MonotonicTime) {
+        if isFirstCheckpointSent, case .refused? = end?.cause, isLinkUsable, back.descriptor >= 0, writer.isIdle {
+            writer.queue(record: StockFarewell.libxlRecords)
+            return writeOut(until: deadline)
+        }
         guard case .stopRequested? = end?.cause, isLinkUsable, back.descriptor >= 0,
             session.acknowledgedEpoch > .none, writer.isIdle, outgoing.isBetweenLibxcRecords
         else { return }
