@@ -41,7 +41,7 @@ final class Protection {
         do {
             output = isBuffered ? try Self.makeOutput(domain, asked, configuration, log) : nil
         } catch {
-            arbiter?.withdraw()
+            arbiter?.end(for: .primary)
             throw error as? Refusal ?? Refusal("the network output cannot be buffered: \(error)")
         }
     }
@@ -60,10 +60,19 @@ final class Protection {
             admin: adminSocket("\(guest).primary", log), trace: trace)
     }
 
-    /// Where no verdict has settled it, the arbiter is as free afterwards as it was before.
+    /// Where no verdict has settled it, the guest is the backup's if the copy here was destroyed.
     func end(_ end: PrimarySession.End) {
-        if case .goesOn(.ruledOut) = end.fate { return }
-        arbiter?.withdraw()
+        switch end.fate {
+        case .goesOn(.ruledOut): break
+        case .goesOn: arbiter?.end(for: .primary)
+        case .yields: arbiter?.end(for: .backup)
+        case .hasLeft:
+            if case .guestLeft(.destroyed) = end.cause {
+                arbiter?.end(for: .backup)
+            } else {
+                arbiter?.end(for: .primary)
+            }
+        }
     }
 
     private static func arbiter(

@@ -16,7 +16,8 @@ import Testing
     private func arbiter(
         _ key: String, run: String = "1f", host: String = "hosta", ttl: Int = 2, _ server: TestEtcd = Self.server
     ) -> LeaseArbiter {
-        LeaseArbiter(etcd: etcd(server), key: key, holder: "\(run) \(host)", ttlSeconds: ttl, log: Log(guest: "test"))
+        LeaseArbiter(
+            etcd: etcd(server), key: key, run: run, host: host, ttlSeconds: ttl, log: Log(guest: "test"))
     }
 
     private func decide(_ arbiter: LeaseArbiter, _ side: Side, seconds: Int = 20) -> ArbiterVerdict? {
@@ -49,9 +50,19 @@ import Testing
     }
 
     @Test func ofTwoThatAskAtOnceExactlyOneIsGranted() throws {
-        for round in 0..<6 {
-            let key = "romulus/race\(round)"
-            let sides = [(arbiter(key), Side.primary), (arbiter(key, host: "hostb"), Side.backup)]
+        let rounds = (0..<6).map { round in
+            [
+                (arbiter("romulus/race\(round)"), Side.primary),
+                (arbiter("romulus/race\(round)", host: "hostb"), Side.backup),
+            ]
+        }
+        for sides in rounds {
+            try sides[0].0.prepare(.primary)
+            sides[0].0.stopKeeping()
+        }
+        // Primaries that froze for longer than their leases, and wake at the moment when the backups ask.
+        usleep(2_500_000)
+        for sides in rounds {
             let verdicts = Mutex<[ArbiterVerdict?]>([])
             let threads = try sides.map { arbiter, side in
                 try RomulusHost.Thread(name: "ask") {
@@ -80,36 +91,70 @@ import Testing
         #expect(isGranted(decide(primary, .primary, seconds: 30)))
     }
 
-    @Test func aWithdrawnRunLeavesTheKeyFreeAndASettledOneIsHistory() throws {
-        let first = arbiter("romulus/c")
-        try first.prepare(.primary)
-        first.withdraw()
-        #expect(try etcd().get("romulus/c") == nil)
-        let second = arbiter("romulus/c", run: "2e")
+    @Test func aRunThatHasEndedIsThePrimarysOrTheBackupsToTake() throws {
+        for (winner, key) in [(Side.primary, "romulus/c1"), (Side.backup, "romulus/c2")] {
+            let (primary, backup) = (arbiter(key), arbiter(key, host: "hostb"))
+            try primary.prepare(.primary)
+            primary.end(for: winner)
+            let verdict = decide(backup, .backup, seconds: 5)
+            #expect(winner == .backup ? isGranted(verdict) : isRefused(verdict), "\(winner): \(verdict as Any)")
+        }
+    }
+
+    /// The old primary was stopped for as long as that, and asks when it goes on.
+    @Test func aPrimaryIsRefusedHoweverManyRunsThereWereSince() throws {
+        let key = "romulus/late"
+        let (primary, backup) = (arbiter(key), arbiter(key, host: "hostb"))
+        try primary.prepare(.primary)
+        primary.stopKeeping()
+        #expect(isGranted(decide(backup, .backup)))
+        #expect(isRefused(decide(primary, .primary)))
+        let second = arbiter(key, run: "2e", host: "hostb")
         try second.prepare(.primary)
-        #expect(isGranted(decide(second, .primary)))
-        let third = arbiter("romulus/c", run: "3d", host: "hostb")
+        #expect(try etcd().get(key) == "open 2e")
+        #expect(isRefused(decide(primary, .primary)), "a later run is under way")
+        second.end(for: .backup)
+        #expect(isRefused(decide(primary, .primary)), "a later run has ended undecided")
+        let third = arbiter(key, run: "3d", host: "hostb")
         try third.prepare(.primary)
-        #expect(try etcd().get("romulus/c") == "leased 3d hostb")
-        third.withdraw()
+        third.end(for: .primary)
+        #expect(try etcd().get("\(key)/lease") == nil)
+        #expect(isRefused(decide(primary, .primary)) && isRefused(decide(backup, .backup)))
+    }
+
+    @Test func anEtcdThatWasEmptiedDecidesNothingAndSaysSo() throws {
+        let primary = arbiter("romulus/empty")
+        try primary.prepare(.primary)
+        _ = try etcd().change([.delete("romulus/empty"), .delete("romulus/empty/lease")], if: [])
+        for (one, side) in [(primary, Side.primary), (arbiter("romulus/empty", host: "hostb"), .backup)] {
+            let notes = Mutex<[String]>([])
+            let end = MonotonicTime.now + 1_500_000_000
+            let verdict = one.decide(
+                side, note: { note in notes.withLock { $0.append(note) } }, isCancelled: { MonotonicTime.now > end })
+            #expect(verdict == nil)
+            #expect(
+                notes.withLock { $0 } == ["etcd knows nothing of this run: decide with romulus resume or romulus yield"]
+            )
+        }
+        primary.end(for: .primary)
     }
 
     @Test func anotherRunsLivingLeaseIsRefusedWithItsName() throws {
         let first = arbiter("romulus/d")
         try first.prepare(.primary)
-        defer { first.withdraw() }
+        defer { first.end(for: .primary) }
         do {
             try arbiter("romulus/d", run: "2e", host: "hostc").prepare(.primary)
             Issue.record("two runs")
         } catch {
-            #expect("\(error)".contains("leased 1f hosta"))
+            #expect("\(error)".contains("1f hosta"))
         }
     }
 
     @Test func withoutEtcdNothingIsPreparedAndTheTestSaysWhy() {
         let nowhere = LeaseArbiter(
             etcd: Etcd(endpoints: ["http://127.0.0.1:1"], options: [], timeoutMilliseconds: 500), key: "romulus/e",
-            holder: "1 hosta", ttlSeconds: 2, log: Log(guest: "test"))
+            run: "1", host: "hosta", ttlSeconds: 2, log: Log(guest: "test"))
         #expect(throws: ArbiterError.self) { try nowhere.prepare(.backup) }
         #expect(nowhere.test().contains { $0.isProblem && $0.text.contains("lease_endpoints") })
         #expect(arbiter("romulus/f").test().allSatisfy { !$0.isProblem })

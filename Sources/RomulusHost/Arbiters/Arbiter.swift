@@ -9,8 +9,8 @@ public protocol Arbiter: Sendable {
     func prepare(_ side: Side) throws(ArbiterError)
     /// Blocks until the verdict; nil once `isCancelled`. `note` hears why there is none yet, once per reason.
     func decide(_ side: Side, note: (String) -> Void, isCancelled: () -> Bool) -> ArbiterVerdict?
-    /// The run is over and nothing was decided.
-    func withdraw()
+    /// The primary's: its run is over without a verdict, and the guest is the primary's, or the backup's to take.
+    func end(for side: Side)
     /// What an admin runs before trusting it: changes nothing, and turns nobody off.
     func test() -> [ArbiterTestLine]
 }
@@ -46,8 +46,9 @@ public func makeArbiter(
             etcd: Etcd(
                 endpoints: configuration.leaseEndpoints, options: configuration.leaseOptions,
                 timeoutMilliseconds: configuration.leaseTimeoutMilliseconds),
-            key: "romulus/\(guestUUID)", holder: "\(String(run, radix: 16)) \(hostName)",
-            ttlSeconds: configuration.leaseTTLSeconds, log: log)
+            key: "romulus/\(guestUUID)", run: String(run, radix: 16), host: hostName,
+            ttlSeconds: configuration.leaseTTLSeconds,
+            log: log)
     }
 }
 

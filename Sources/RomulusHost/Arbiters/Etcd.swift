@@ -40,46 +40,63 @@ struct Etcd: Sendable {
     }
 
     enum Condition {
-        case absent
-        case holds(String)
+        case absent(String)
+        case holds(String, String)
+
+        var key: String {
+            switch self {
+            case .absent(let key), .holds(let key, _): key
+            }
+        }
     }
 
     enum Change {
-        case put(String, lease: String?)
-        case delete
+        case put(String, String, lease: String? = nil)
+        case delete(String)
     }
 
     enum Result: Equatable {
         case changed
-        /// The condition did not hold; what the key holds, nil where it is absent.
-        case found(String?)
+        /// A condition did not hold; what the conditions' keys hold, without those that are absent.
+        case found([String: String])
     }
 
-    /// One transaction: both or neither. Keys and values are ours, and need no quoting but the quotes.
+    /// One transaction: all of it or nothing. Keys and values are ours, and need no quoting but the quotes.
     func change(
-        _ key: String, if condition: Condition, _ change: Change, isCancelled: () -> Bool = { false }
+        _ changes: [Change], if conditions: [Condition], isCancelled: () -> Bool = { false }
     ) throws(Unreachable) -> Result {
-        let comparison =
+        let comparisons = conditions.map { condition in
             switch condition {
-            case .absent: "version(\"\(key)\") = \"0\""
-            case .holds(let value): "value(\"\(key)\") = \"\(value)\""
+            case .absent(let key): "version(\"\(key)\") = \"0\"\n"
+            case .holds(let key, let value): "value(\"\(key)\") = \"\(value)\"\n"
             }
-        let action =
+        }
+        let actions = changes.map { change in
             switch change {
-            case .put(let value, let lease): "put \(key) \"\(value)\"" + (lease.map { " --lease=\($0)" } ?? "")
-            case .delete: "del \(key)"
+            case .put(let key, let value, let lease):
+                "put \(key) \"\(value)\"" + (lease.map { " --lease=\($0)" } ?? "") + "\n"
+            case .delete(let key): "del \(key)\n"
             }
-        let lines = try run(["txn"], input: "\(comparison)\n\n\(action)\n\nget \(key)\n\n", isCancelled)
+        }
+        let questions = conditions.map { "get \($0.key)\n" }
+        let input = [comparisons, actions, questions].map { $0.joined() + "\n" }.joined()
+        let lines = try run(["txn"], input: input, isCancelled)
         switch lines.first {
         case "SUCCESS": return .changed
-        // The key's name, then what it holds.
-        case "FAILURE": return .found(lines.count >= 3 ? String(lines[2]) : nil)
+        case "FAILURE": return .found(Self.pairs(lines.dropFirst()))
         default: throw Unreachable(description: "a transaction was answered with `\(lines.first ?? "")'")
         }
     }
 
     func get(_ key: String) throws(Unreachable) -> String? {
-        let lines = try run(["get", key])
-        return lines.count >= 2 ? String(lines[1]) : nil
+        Self.pairs(try run(["get", key])[...])[key]
+    }
+
+    /// A key, then what it holds, and so on.
+    private static func pairs(_ lines: ArraySlice<Substring>) -> [String: String] {
+        var pairs: [String: String] = [:]
+        var rest = lines
+        while let key = rest.popFirst(), let value = rest.popFirst() { pairs[String(key)] = String(value) }
+        return pairs
     }
 }

@@ -53,7 +53,7 @@ struct FenceArbiter: Arbiter {
         return nil
     }
 
-    func withdraw() {}
+    func end(for side: Side) {}
 
     func test() -> [ArbiterTestLine] {
         guard let program else {

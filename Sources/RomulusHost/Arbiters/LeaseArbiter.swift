@@ -2,44 +2,49 @@ import Glibc
 import RomulusCore
 import Synchronization
 
-/// Grants to whoever has, or takes, one key in etcd.
+/// Grants to whoever settles the run first, in one transaction in etcd.
 ///
-/// While a run lasts the primary holds the key on a lease that it keeps alive; a primary that is dead loses it after
-/// `lease_ttl_s`. Whoever is granted the guest writes the key once more, for good and without a lease: the other side,
-/// however late it asks, finds it settled. So the lease only says whom to wait for; the decision is one transaction that
-/// one side wins, and does not hang on any clock.
+/// Two keys per guest. One, for good, says what became of the newest run; the other is there while the primary of a run
+/// lives, on a lease that it keeps alive and that a dead one loses after `lease_ttl_s`:
 ///
-///     leased RUN HOST            the run is under way
-///     settled RUN HOST SIDE      that side's copy is the guest
+///     KEY         open RUN                   the run is under way, or nothing was decided
+///                 settled RUN HOST SIDE      that side's copy is the guest
+///     KEY/lease   RUN HOST                   the primary lives
+///
+/// The primary may settle an open run, the backup one without a lease. So the lease only says whom to wait for: the
+/// decision is one transaction that one side wins, and hangs on no clock. However late the other asks, it finds the run
+/// settled, or a later one.
 final class LeaseArbiter: Arbiter {
     private let etcd: Etcd
     private let key: String
-    private let holder: String
+    private let run: String
+    private let host: String
     private let ttlSeconds: Int
     private let log: Log
     private let keeper = Mutex<Thread?>(nil)
     private let isOver = Atomic(false)
 
-    init(etcd: Etcd, key: String, holder: String, ttlSeconds: Int, log: Log) {
+    /// - Parameter run: the same on both sides, and another for every run.
+    init(etcd: Etcd, key: String, run: String, host: String, ttlSeconds: Int, log: Log) {
         self.etcd = etcd
         self.key = key
-        self.holder = holder
+        self.run = run
+        self.host = host
         self.ttlSeconds = ttlSeconds
         self.log = log
     }
 
-    private var run: Substring { holder.prefix { $0 != " " } }
-    private var leased: String { "leased \(holder)" }
-    private func settled(_ side: Side) -> String { "settled \(holder) \(side)" }
+    private var leaseKey: String { "\(key)/lease" }
+    private var holder: String { "\(run) \(host)" }
+    private var open: String { "open \(run)" }
+    private func settled(_ side: Side) -> String { "settled \(run) \(host) \(side)" }
 
     // MARK: Before the run
 
     func prepare(_ side: Side) throws(ArbiterError) {
         do {
             switch side {
-            case .primary:
-                let lease = try takeLease()
-                try keepAlive(lease)
+            case .primary: try keepAlive(try begin())
             case .backup: _ = try etcd.get(key)
             }
         } catch let error as ArbiterError {
@@ -49,20 +54,23 @@ final class LeaseArbiter: Arbiter {
         }
     }
 
-    /// An earlier run may be settled; its record is history. One that is still leased is somebody's, or the lease of a
-    /// run that died, and then it ends soon.
-    private func takeLease() throws -> String {
+    /// Opens the run. An earlier one is history, unless its primary lives: a lease that nobody keeps alive ends soon.
+    ///
+    /// - Returns: the lease.
+    private func begin() throws -> String {
         let deadline = MonotonicTime.now + .nanoseconds(milliseconds: (ttlSeconds + 2) * 1000)
         while true {
-            let lease = try etcd.grantLease(seconds: ttlSeconds)
-            var result = try etcd.change(key, if: .absent, .put(leased, lease: lease))
-            if case .found(let value?) = result, value.hasPrefix("settled ") {
-                result = try etcd.change(key, if: .holds(value), .put(leased, lease: lease))
+            let living = try etcd.get(leaseKey)
+            if living == nil {
+                let earlier: Etcd.Condition =
+                    if let record = try etcd.get(key) { .holds(key, record) } else { .absent(key) }
+                let lease = try etcd.grantLease(seconds: ttlSeconds)
+                let result = try etcd.change(
+                    [.put(key, open), .put(leaseKey, holder, lease: lease)], if: [earlier, .absent(leaseKey)])
+                if result == .changed { return lease }
             }
-            if result == .changed || result == .found(leased) { return lease }
             guard MonotonicTime.now < deadline else {
-                guard case .found(let value?) = result else { continue }
-                throw ArbiterError("etcd says that this guest is under another run's protection (\(value))")
+                throw ArbiterError("etcd says that this guest is under another run's protection (\(living ?? "new"))")
             }
             usleep(300_000)
         }
@@ -117,11 +125,14 @@ final class LeaseArbiter: Arbiter {
         _ = child.end()
     }
 
-    /// A new lease on the key, where the key is still nobody's or this run's; nil where it is decided.
+    /// A new lease, where the run is still open; nil where it is not.
     private func renew() throws -> String? {
         let lease = try etcd.grantLease(seconds: ttlSeconds)
-        if try etcd.change(key, if: .holds(leased), .put(leased, lease: lease)) == .changed { return lease }
-        return try etcd.change(key, if: .absent, .put(leased, lease: lease)) == .changed ? lease : nil
+        let result = try etcd.change([.put(leaseKey, holder, lease: lease)], if: [.holds(key, open)])
+        if case .found(let record) = result, record[key] == nil {
+            log.warning("etcd has lost this run's record: start the run again, or decide yourself when the link fails")
+        }
+        return result == .changed ? lease : nil
     }
 
     // MARK: The decision
@@ -130,11 +141,12 @@ final class LeaseArbiter: Arbiter {
         var reasons = Reasons()
         while !isCancelled() {
             do throws(Etcd.Unreachable) {
-                if let verdict = try ask(side, isCancelled) {
+                switch try ask(side, isCancelled) {
+                case .verdict(let verdict):
                     stopKeeping()
                     return verdict
+                case .notYet(let reason): reasons.tell(reason, note)
                 }
-                reasons.tell("the primary still has its lease in etcd; waiting for it to end, or to be settled", note)
             } catch {
                 if !isCancelled() { reasons.tell("etcd does not answer (\(error)); trying again", note) }
             }
@@ -143,21 +155,31 @@ final class LeaseArbiter: Arbiter {
         return nil
     }
 
-    /// The answer of a transaction may be lost, so a key that is settled for this side is a grant.
-    private func ask(_ side: Side, _ isCancelled: () -> Bool) throws(Etcd.Unreachable) -> ArbiterVerdict? {
+    private enum Answer {
+        case verdict(ArbiterVerdict)
+        case notYet(String)
+    }
+
+    private func ask(_ side: Side, _ isCancelled: () -> Bool) throws(Etcd.Unreachable) -> Answer {
         let mine = settled(side)
-        let granted = ArbiterVerdict.granted("etcd has settled it for this host")
-        var result = try etcd.change(key, if: .absent, .put(mine, lease: nil), isCancelled: isCancelled)
-        if side == .primary, result == .found(leased) {
-            result = try etcd.change(key, if: .holds(leased), .put(mine, lease: nil), isCancelled: isCancelled)
-        }
-        switch result {
-        case .changed: return granted
-        case .found(mine): return granted
-        case .found(let value?) where side == .backup && value.hasPrefix("leased \(run) "): return nil
-        case .found(let value?): return .refused("etcd has `\(value)'")
-        // Gone between the two transactions: ask again.
-        case .found(nil): return nil
+        let result =
+            switch side {
+            case .primary:
+                try etcd.change(
+                    [.put(key, mine), .delete(leaseKey)], if: [.holds(key, open)], isCancelled: isCancelled)
+            case .backup:
+                try etcd.change(
+                    [.put(key, mine)], if: [.holds(key, open), .absent(leaseKey)], isCancelled: isCancelled)
+            }
+        let granted = Answer.verdict(.granted("etcd has settled it for this host"))
+        guard case .found(let found) = result else { return granted }
+        return switch found[key] {
+        // The answer to an earlier transaction was lost.
+        case mine: granted
+        case open: .notYet("the primary still has its lease in etcd; waiting for it to end, or to be settled")
+        case let other?: .verdict(.refused("etcd has `\(other)'"))
+        // An etcd that was emptied decides nothing: to refuse could end both copies.
+        case nil: .notYet("etcd knows nothing of this run: decide with romulus resume or romulus yield")
         }
     }
 
@@ -170,9 +192,14 @@ final class LeaseArbiter: Arbiter {
         }
     }
 
-    func withdraw() {
+    func end(for side: Side) {
         stopKeeping()
-        _ = try? etcd.change(key, if: .holds(leased), .delete)
+        _ =
+            switch side {
+            case .primary:
+                try? etcd.change([.put(key, settled(.primary)), .delete(leaseKey)], if: [.holds(key, open)])
+            case .backup: try? etcd.change([.delete(leaseKey)], if: [.holds(leaseKey, holder)])
+            }
     }
 
     func test() -> [ArbiterTestLine] {
@@ -180,8 +207,9 @@ final class LeaseArbiter: Arbiter {
         let begun = MonotonicTime.now
         do {
             let lease = try etcd.grantLease(seconds: ttlSeconds)
-            guard try etcd.change(scratch, if: .absent, .put("test", lease: lease)) == .changed,
-                try etcd.get(scratch) == "test", try etcd.change(scratch, if: .holds("test"), .delete) == .changed
+            guard try etcd.change([.put(scratch, "test", lease: lease)], if: [.absent(scratch)]) == .changed,
+                try etcd.get(scratch) == "test",
+                try etcd.change([.delete(scratch)], if: [.holds(scratch, "test")]) == .changed
             else {
                 return [
                     .init(
