@@ -8,7 +8,7 @@ DESTDIR  ?=
 HOST     ?= a
 TESTS    ?=
 # Seconds for all scenarios together.
-LAB_BUDGET ?= 3600
+LAB_BUDGET ?= 4200
 
 BUILD    := build
 SHIPPED  := .build/shipped/release/libromulus.so

@@ -2,7 +2,7 @@
  * The lab's guest: counts, answers, dirties memory, checks its memory, and measures its own pauses.
  *
  * TCP port 7000, one command per line, one line of answer:
- *   counter            the counter, which grows by one about every millisecond that the guest runs
+ *   counter            the counter, which grows by one about every 4 ms that the guest runs
  *   reset              forgets the pauses so far
  *   pauses             "count mean median max" of the pauses since the last reset, in microseconds
  *   dirty N            from now on dirties N MiB per second; "dirty max" as fast as it can; "dirty 0" not at all
@@ -69,7 +69,7 @@ static void *count(void *unused)
     uint64_t last_tsc = __rdtsc();
     int64_t known_offset = 0;
     for (;;) {
-        usleep(1000);
+        usleep(4000);
         counter++;
         uint64_t tsc = __rdtsc();
         /* Read in this order, an interruption in between only ever makes the offset look smaller than it is. */

@@ -47,6 +47,7 @@ def _up(arguments: list[str]) -> int:
     lab = Lab()
     try:
         lab.up(with_romulus="--stock" not in arguments)
+        lab.end_sessions()
     except BaseException:
         _take_down(lab)
         raise
@@ -82,11 +83,8 @@ def _test(arguments: list[str]) -> int:
     scenarios = runner.chosen([one for one in arguments if one != "--keep"])
     lab = Lab()
     try:
-        if all(host.is_on() for host in lab.hosts):
-            lab.stage()
-            lab.install_romulus(*lab.hosts)
-        else:
-            lab.up()
+        lab.up()
+        lab.keep()
         return 0 if runner.run_all(lab, scenarios, budget) else 1
     finally:
         if keep:

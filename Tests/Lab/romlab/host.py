@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from .images import Images
+from .machine_state import MachineState
 from .network import Network
 from .shell import LabError, end_process, lives, run, wait_for
 
@@ -23,7 +24,7 @@ XEN_OPTIONS = (
     " pv-l1tf=0 watchdog=0")
 SSH = [
     "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o",
-    "ConnectTimeout=5", "-o", "ControlMaster=no"]
+    "ConnectTimeout=5", "-o", "ControlMaster=no", "-o", "ControlPath=none"]
 
 
 class Host:
@@ -37,6 +38,8 @@ class Host:
         self.generation = 0
         # The power switch pulls plugs too, from a thread of its own.
         self._plug = threading.Lock()
+        # An ssh connection for all short commands: on an emulated host a new one takes a second.
+        self._door: subprocess.Popen | None = None
 
     # -- power ---------------------------------------------------------------------------------------------------
 
@@ -44,13 +47,30 @@ class Host:
     def pid_file(self) -> Path:
         return self.state / f"{self.name}.pid"
 
-    def power_on(self, logs: Path) -> None:
-        """Starts the machine on a fresh disk; `wait_ready` waits for it."""
+    @property
+    def disk(self) -> Path:
+        return self.state / f"{self.name}.qcow2"
+
+    @property
+    def control(self) -> Path:
+        return self.state / f"{self.name}.control"
+
+    def keep(self, name: str) -> None:
+        """The machine's present state, to go back to."""
+        self.kept(name).take(self.control, self.disk)
+
+    def kept(self, name: str) -> MachineState:
+        return MachineState(self.state / "kept", f"{self.name}-{name}")
+
+    def power_on(self, logs: Path, kept: MachineState | None = None) -> None:
+        """Starts the machine on a fresh disk, or where it was then; `wait_ready` waits for it."""
         self.power_cut()
         self.generation += 1
-        disk = self.state / f"{self.name}.qcow2"
-        disk.unlink(missing_ok=True)  # a QEMU that is still dying may hold the old one's lock
-        run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.images.root, disk)
+        self.disk.unlink(missing_ok=True)  # a QEMU that is still dying may hold the old one's lock
+        if kept is None:
+            run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.images.root, self.disk)
+        else:
+            kept.lay_disk(self.disk)
         guests, control, replication = self.network.add_taps(self.name)
         dom0 = (
             f"root=/dev/vda console=hvc0 quiet nokaslr mitigations=off lab.host={self.name}"
@@ -60,15 +80,16 @@ class Host:
         command = [
             "qemu-system-x86_64", "-M", "pc", "-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt", "-smp", "1",
             "-m", str(MEMORY_MIB), "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{self.console}",
-            "-kernel", str(self.images.xen), "-append", XEN_OPTIONS, "-initrd",
+            "-qmp", f"unix:{self.control},server=on,wait=off", "-kernel", str(self.images.xen), "-append", XEN_OPTIONS, "-initrd",
             f"{self.images.kernel} {dom0},{self.images.initrd}", "-drive",
-            f"file={disk},if=virtio,cache=unsafe,format=qcow2", "-netdev",
+            f"file={self.disk},if=virtio,cache=unsafe,format=qcow2", "-netdev",
             f"tap,id=guests,ifname={guests},script=no,downscript=no", "-device",
             f"virtio-net-pci,netdev=guests,mac=52:54:00:77:00:0{index}", "-netdev",
             f"tap,id=control,ifname={control},script=no,downscript=no", "-device",
             f"virtio-net-pci,netdev=control,mac=52:54:00:78:00:0{index}", "-netdev",
             f"tap,id=replication,ifname={replication},script=no,downscript=no", "-device",
             f"virtio-net-pci,netdev=replication,mac=52:54:00:79:00:0{index}"]
+        command += kept.options if kept else []
         with open(logs / f"qemu-{self.name}-{self.generation}.log", "wb") as output:
             process = subprocess.Popen(
                 self.network.inside(*command), stdout=output, stderr=output, stdin=subprocess.DEVNULL,
@@ -85,7 +106,7 @@ class Host:
     def _is_ours(self, pid: int) -> bool:
         """A left-over pid file may name a process of somebody else by now; ours has this state's disk on its line."""
         try:
-            return f"file={self.state / self.name}.qcow2," in Path(f"/proc/{pid}/cmdline").read_text()
+            return f"file={self.disk}," in Path(f"/proc/{pid}/cmdline").read_text()
         except (FileNotFoundError, ProcessLookupError):
             return False
 
@@ -99,6 +120,7 @@ class Host:
             moment = time.monotonic()
             if self.pid is not None:
                 end_process(self.pid, f"QEMU of host {self.name}")
+            self.close_door()
             self.pid = None
             self.pid_file.unlink(missing_ok=True)
             return moment
@@ -110,8 +132,8 @@ class Host:
         def ready() -> bool:
             if not self.is_on():
                 raise LabError(f"host {self.name}'s QEMU ended; see {self.console}")
-            return self.run("xl list >/dev/null && test -e /run/xenstored.pid -o -e /run/xen/xenstored.pid",
-                            check=False, timeout=20).returncode == 0
+            return run(*self.ssh("xl list >/dev/null && test -e /run/xenstored.pid -o -e /run/xen/xenstored.pid"),
+                       check=False, timeout=20).returncode == 0
         wait_for(f"host {self.name} to boot (its console: {self.console})", ready, timeout, 0.5)
 
     # -- commands ------------------------------------------------------------------------------------------------
@@ -119,9 +141,31 @@ class Host:
     def ssh(self, command: str, *options: str) -> list[str]:
         return self.network.inside("ssh", "-i", str(self.images.key), *SSH, *options, f"root@{self.address}", command)
 
+    @property
+    def _door_path(self) -> Path:
+        return self.state / f"{self.name}.ssh"
+
+    def _open_door(self) -> None:
+        with self._plug:
+            if self.pid is None or self._door is not None and self._door.poll() is None:
+                return
+            self._door_path.unlink(missing_ok=True)
+            self._door = subprocess.Popen(
+                self.ssh("", "-N", "-M", "-S", str(self._door_path))[:-1], stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def close_door(self) -> None:
+        if self._door is not None:
+            self._door.kill()
+            self._door.wait()
+        self._door = None
+        self._door_path.unlink(missing_ok=True)
+
     def run(self, command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess:
+        """A command to its end. While the door is not open yet ssh makes a connection of its own."""
+        self._open_door()
         try:
-            return run(*self.ssh(command), check=check, timeout=timeout)
+            return run(*self.ssh(command, "-S", str(self._door_path)), check=check, timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise LabError(f"host {self.name}: `{command}` took more than {timeout} s") from error
 

@@ -19,6 +19,9 @@ from .shell import LabError, run, say, wait_for
 
 STATE = Path(os.environ.get("ROMULUS_LAB_STATE", "/run/romulus-lab"))
 LOGS = Path(os.environ.get("ROMULUS_LAB_LOGS", "/var/tmp/romulus-lab"))
+# States of a host that are kept.
+CLEAN = "clean"
+WITH_GUEST = "guest"
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -47,6 +50,7 @@ class Lab:
         self.pv = Guest(self.network, "pvguest", "/guest/pv.cfg", 101)
         self.hvm = Guest(self.network, "hvmguest", "/guest/hvm.cfg", 102)
         self.staged = STATE / "stage"
+        self.kept = STATE / "kept"
         self.scenario = "lab"
         self.sessions: list[subprocess.Popen] = []
         self.followers: list[EpochFollower] = []
@@ -60,20 +64,39 @@ class Lab:
         if with_romulus:
             self.stage()
         self.network.up()
+        shutil.rmtree(self.kept, ignore_errors=True)
         say("booting two Xen hosts")
         for host in self.hosts:
             host.power_on(self.logs)
         for host in self.hosts:
-            self._settle(host, with_romulus)
+            host.wait_ready()
+            if with_romulus:
+                self.install_romulus(host)
         say("both hosts are up")
 
-    def restart(self, *hosts: Host, with_romulus: bool = True) -> None:
-        """Hosts as new: the quickest way back from whatever a scenario did to them."""
+    def keep(self) -> None:
+        """Keeps the hosts as they are, clean, and host a with the guest on it: scenarios go back to that within seconds
+        instead of booting anew."""
+        say("keeping the hosts' states, without and with a guest")
+        for host in self.hosts:
+            host.keep(CLEAN)
+        self.create(self.pvh, self.a)
+        # QEMU cannot go on from the inside of a guest of the machine's own.
+        self.a.run(f"xl pause {self.pvh.name}")
+        self.a.keep(WITH_GUEST)
+        self._wake(self.pvh, self.a)
+
+    def restart(self, *hosts: Host, with_guest: Host | None = None) -> None:
+        """Hosts as new, whatever a scenario did to them; one of them with the guest, which does not run yet."""
+        kept = {host: host.kept(WITH_GUEST if host is with_guest else CLEAN) for host in hosts}
         for host in hosts:
-            self.network.set_link(host.name, True) if host.is_on() else None
-            host.power_on(self.logs)
+            if host.is_on():
+                self.network.set_link(host.name, True)
+            host.power_on(self.logs, kept[host] if kept[host].exists else None)
         for host in hosts:
-            self._settle(host, with_romulus)
+            host.wait_ready()
+            if not kept[host].exists:
+                self.install_romulus(host)
 
     def down(self) -> None:
         self.end_sessions()
@@ -84,11 +107,6 @@ class Lab:
         for left in STATE.glob("*"):
             if left.name != "lock":
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-
-    def _settle(self, host: Host, with_romulus: bool) -> None:
-        host.wait_ready()
-        if with_romulus:
-            self.install_romulus(host)
 
     # -- Romulus on the hosts ------------------------------------------------------------------------------------
 
@@ -106,38 +124,52 @@ class Lab:
     # -- between scenarios ---------------------------------------------------------------------------------------
 
     def end_sessions(self) -> None:
-        """The commands that were left running on the hosts, from this side."""
+        """The commands that were left running on the hosts, from this side, and the ways to there."""
         for session in self.sessions:
             if session.poll() is None:
                 session.kill()
             session.wait()
         for follower in self.followers:
             follower.stop()
+        for host in self.hosts:
+            host.close_door()
         self.sessions = []
         self.followers = []
 
     def reset(self) -> None:
         """Hosts as a scenario expects them: on, connected, no domain but dom0, Romulus active, settings at default."""
         self.end_sessions()
+        self._connect()
+        self.restart(*[host for host in self.hosts if not (host.is_on() and self._clean(host))])
+
+    def _connect(self) -> None:
         for host in self.hosts:
             if host.is_on():
                 host.set_frozen(False)
                 self.network.set_link(host.name, True)
         self.network.set_replication(True)
-        self.restart(*[host for host in self.hosts if not (host.is_on() and self._clean(host))])
 
     def guest_on(self, guest: Guest, host: Host) -> Guest:
         """The guest alone in the lab, answering. One that an earlier scenario has left so is taken as it is: then
         nothing was cleaned up for the run that follows."""
         self.end_sessions()
         if not self._is_alone(guest, host):
-            self.reset()
-            self.create(guest, host)
+            if guest is self.pvh and host.kept(WITH_GUEST).exists:
+                self._connect()
+                self.restart(*self.hosts, with_guest=host)
+                self._wake(guest, host)
+            else:
+                self.reset()
+                self.create(guest, host)
         guest.ask("dirty 0")
         for one in self.hosts:
             self.install_settings(one)
             one.run(": >/var/log/messages")
         return guest
+
+    def _wake(self, guest: Guest, host: Host) -> None:
+        host.run(f"xl unpause {guest.name}")
+        wait_for(f"guest {guest.name} to answer", guest.answers, 30, 0.3)
 
     def _is_alone(self, guest: Guest, host: Host) -> bool:
         try:
