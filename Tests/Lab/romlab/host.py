@@ -14,7 +14,7 @@ from pathlib import Path
 from .images import Images
 from .machine_state import MachineState
 from .network import Network
-from .shell import LabError, end_process, lives, run, wait_for
+from .shell import LabError, TooSlow, end_process, lives, run, wait_for
 
 INDEX = {"a": 1, "b": 2}
 MEMORY_MIB = 1536
@@ -167,7 +167,7 @@ class Host:
         try:
             return run(*self.ssh(command, "-S", str(self._door_path)), check=check, timeout=timeout)
         except subprocess.TimeoutExpired as error:
-            raise LabError(f"host {self.name}: `{command}` took more than {timeout} s") from error
+            raise TooSlow(f"host {self.name}: `{command}` took more than {timeout} s") from error
 
     def spawn(self, command: str, log: Path) -> subprocess.Popen:
         """A command that goes on in the background, its output in `log`."""

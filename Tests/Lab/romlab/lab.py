@@ -200,8 +200,10 @@ class Lab:
             return False
 
     def install_settings(self, host: Host, **settings: object) -> None:
-        """romulus.conf with these keys (numbers, strings, lists of them), and a trace of every epoch."""
+        """romulus.conf with these keys (numbers, strings, lists of them), and a trace of every epoch; unless said
+        otherwise with much time for what an emulated host does before its first checkpoint."""
         lines = ['epoch_log = "/tmp/epochs.csv"']
+        settings = {**settings, "stock_detect_timeout_ms": settings.get("stock_detect_timeout_ms", 30000)}
         lines += [f"{key} = {_as_setting(value)}" for key, value in settings.items()]
         host.write("/etc/xen/romulus.conf", "\n".join(lines))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .follow import LineFollower
 from .guest import Guest, Prober, Reply
 from .host import Host
-from .shell import LabError, wait_for
+from .shell import LabError, TooSlow, wait_for
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -73,7 +73,7 @@ class Protection:
         def found() -> re.Match | None:
             match = re.search(pattern, self.text)
             if match is None and self.process.poll() is not None:
-                raise LabError(f"xl remus ended without saying /{pattern}/:\n{self.tail()}")
+                raise TooSlow(f"xl remus ended without saying /{pattern}/:\n{self.tail()}")
             return match
         return wait_for(f"xl remus to say /{pattern}/ (it said:\n{self.tail()})", found, timeout)
 
@@ -91,7 +91,7 @@ class Protection:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired as error:
-            raise LabError(f"xl remus did not end within {timeout:.0f} s:\n{self.tail()}") from error
+            raise TooSlow(f"xl remus did not end within {timeout:.0f} s:\n{self.tail()}") from error
 
     def tail(self) -> str:
         return "\n".join(self.text.splitlines()[-12:])

@@ -18,6 +18,11 @@ class LabError(Exception):
     """Something in the lab is not as it must be; the text says what, for a person."""
 
 
+class TooSlow(LabError):
+    """Something did not happen in its time. The emulation or a fault may be the reason: a scenario that ends with it
+    is repeated once. A promise that was seen broken is a LabError or a failed assertion, and is not."""
+
+
 class Stoppable:
     """What goes on in the background until it is stopped; as a context, until the context's end."""
 
@@ -48,14 +53,14 @@ def run(*command: str | Path, check: bool = True, timeout: float = 600, **option
 
 
 def wait_for(what: str, condition: Callable[[], object], timeout: float, pause: float = 0.1):
-    """The first true value of the condition; a LabError that names `what` when there is none in time."""
+    """The first true value of the condition; a TooSlow that names `what` when there is none in time."""
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise LabError(f"waited {timeout:.0f} s in vain: {what}")
+            raise TooSlow(f"waited {timeout:.0f} s in vain: {what}")
         time.sleep(pause)
 
 
