@@ -10,6 +10,9 @@ let strict: [SwiftSetting] = [
     .unsafeFlags(isShipped ? ["-static-stdlib"] : []),
 ]
 
+/// In debug builds too: a guest waits for this code, and tests count what it allocates.
+let optimised = strict + [.unsafeFlags(["-O"])]
+
 let hookLinking: [LinkerSetting] =
     isShipped
     ? [
@@ -33,21 +36,25 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
     ],
     targets: [
-        // C that Swift's importer cannot see: headers of Xen and Linux, the CRC32C instruction.
+        // C that Swift's importer cannot see: headers of Xen, Linux and libraries, the CRC32C instruction.
         .systemLibrary(name: "CXen"),
         .systemLibrary(name: "CNetlink", pkgConfig: "libnl-route-3.0", providers: [.apt(["libnl-route-3-dev"])]),
         .target(name: "CLinux"),
         .target(name: "CChecksum"),
+        // The inner loops over pages, chosen by the processor.
+        .target(name: "CPages"),
+        .systemLibrary(name: "CCompression", providers: [.apt(["liblz4-dev", "libzstd-dev"])]),
 
         // Pure values: formats, protocol, sessions. Imports nothing of Xen or of the OS.
-        .target(name: "RomulusCore", dependencies: ["CChecksum"], swiftSettings: strict),
+        .target(
+            name: "RomulusCore", dependencies: ["CChecksum", "CCompression", "CPages"],
+            swiftSettings: optimised),
         // Both sides of a run, and everything that can go wrong between them, on one simulated clock: tests only.
         .target(
-            name: "RomulusSimulation", dependencies: ["RomulusCore"],
-            swiftSettings: strict + [.unsafeFlags(["-O"])]),
+            name: "RomulusSimulation", dependencies: ["RomulusCore"], swiftSettings: optimised),
         // The ports on real Xen and Linux: descriptors, relays, configuration, log.
         .target(
-            name: "RomulusHost", dependencies: ["RomulusCore", "CLinux", "CXen", "CNetlink"], swiftSettings: strict),
+            name: "RomulusHost", dependencies: ["RomulusCore", "CLinux", "CXen", "CNetlink"], swiftSettings: optimised),
         // Every @_cdecl function, and nothing else.
         .target(
             name: "RomulusHook", dependencies: ["RomulusHost"], exclude: ["exports.map"], swiftSettings: strict,
@@ -63,6 +70,11 @@ let package = Package(
         .target(
             name: "SimulatedXen", path: "Tests/SimulatedXen", exclude: ["README.md"],
             linkerSettings: [.linkedLibrary("dl")]),
+
+        // `make bench`.
+        .executableTarget(
+            name: "romulus-bench", dependencies: ["RomulusCore", "CPages", "CCompression"], path: "Tests/Benchmarks",
+            exclude: ["traces"], swiftSettings: strict),
 
         .testTarget(
             name: "RomulusCoreTests", dependencies: ["RomulusCore", "RomulusSimulation"], swiftSettings: strict),

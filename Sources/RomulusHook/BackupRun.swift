@@ -78,7 +78,8 @@ enum BackupRun {
                 configuration: .init(
                     session: .init(
                         detectTimeoutMilliseconds: configuration.detectTimeoutMilliseconds,
-                        patienceNanoseconds: configuration.patienceNanoseconds, arbiter: configuration.arbiter),
+                        patienceNanoseconds: configuration.patienceNanoseconds, arbiter: configuration.arbiter,
+                        pageSlots: configuration.pageSlots(guestKiB: config.b_info.max_memkb)),
                     epochLimitBytes: configuration.epochLimitBytes(guestKiB: config.b_info.max_memkb)),
                 ports: ports, log: log)
             try relay.start()

@@ -25,11 +25,47 @@ enum HelperRun {
         callbacks.pointee.postcopy = { HelperRun.current!.postcopy($0) }
         callbacks.pointee.checkpoint = { HelperRun.current!.checkpoint($0) }
 
-        let code = Stock.domainSave(interface, stream, domain, flags, callbacks, streamType, receive)
+        let log = Log(guest: "domain \(domain)")
+        let code: Int32
+        switch engine(session.settings.engine, interface, domain, flags, callbacks.pointee, log) {
+        case .native:
+            code = native(
+                interface,
+                .init(stream: stream, domain: domain, stagingBytes: session.settings.stagingBytes), callbacks.pointee,
+                log)
+        case .stock:
+            code = Stock.domainSave(interface, stream, domain, flags, callbacks, streamType, receive)
+        }
         let savedErrno = errno
         session.finish()
         errno = savedErrno
         return code
+    }
+
+    /// The one that was asked for, or the stock one with the reason why not.
+    private static func engine(
+        _ wanted: Engine, _ interface: OpaquePointer?, _ domain: UInt32, _ flags: UInt32, _ callbacks: save_callbacks,
+        _ log: Log
+    ) -> Engine {
+        guard wanted == .native else { return .stock }
+        if let objection = NativeSave.objection(interface, domain, flags: flags, callbacks) {
+            log.note("the stock engine copies the guest's pages, because \(objection)")
+            return .stock
+        }
+        return .native
+    }
+
+    /// As xc_domain_save returns: 0 or less, and below it errno says more.
+    private static func native(
+        _ interface: OpaquePointer?, _ configuration: NativeSave.Configuration, _ callbacks: save_callbacks, _ log: Log
+    ) -> Int32 {
+        do throws(SystemError) {
+            return try NativeSave(interface, configuration, callbacks) { current?.copying = $0 }.run()
+        } catch {
+            log.error("the guest cannot be saved: \(error)")
+            errno = error.code
+            return -1
+        }
     }
 
     /// The three callbacks, in libxl's terms: above zero is success.
@@ -40,11 +76,12 @@ enum HelperRun {
         private var epoch = Epoch.none
         private var requested = MonotonicTime.now
         private var suspended = MonotonicTime.now
+        var copying: EpochTimes.Copying?
 
         init(session: HelperSession, stock: save_callbacks) {
             self.session = session
             self.stock = stock
-            scheduler = CheckpointScheduler(periodNanoseconds: session.periodNanoseconds)
+            scheduler = CheckpointScheduler(periodNanoseconds: session.settings.periodNanoseconds)
         }
 
         func suspend(_ data: UnsafeMutableRawPointer?) -> Int32 {
@@ -58,17 +95,19 @@ enum HelperRun {
         }
 
         func postcopy(_ data: UnsafeMutableRawPointer?) -> Int32 {
-            let copied = MonotonicTime.now
+            let saved = MonotonicTime.now
             // As late as can be: netback has then taken up what the suspended guest had left in its ring. sch_plug counts
             // without a lock (net/sched/sch_plug.c), so a packet that comes at the same moment as BUFFER could be counted
             // twice, and another one let out too early.
             session.report(.suspended(epoch))
             guard session.awaitOutputHeld(of: epoch) else { return 0 }
+            let outputHeld = MonotonicTime.now
             let result = stock.postcopy?(data) ?? 0
             session.report(
                 .resumed(
                     EpochTimes(
-                        epoch: epoch, requested: requested, suspended: suspended, copied: copied, resumed: .now)))
+                        epoch: epoch, requested: requested, suspended: suspended, copying: copying, saved: saved,
+                        outputHeld: outputHeld, resumed: .now)))
             return result
         }
 

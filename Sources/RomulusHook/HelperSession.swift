@@ -11,7 +11,7 @@ final class HelperSession: @unchecked Sendable {
     private let domain: UInt32
     private let control: Int32
     private let lease: SharedLease?
-    let periodNanoseconds: Int64
+    let settings: HelperSettings
 
     // The save's thread only.
     private var committed = Epoch.none
@@ -31,12 +31,12 @@ final class HelperSession: @unchecked Sendable {
     /// - Returns: nil when this helper was not started by Romulus's hook in `xl`.
     init?(_ interface: OpaquePointer?, _ domain: UInt32) {
         guard let number = romulus_launch_value(ROMULUS_CONTROL), let control = Int32(String(cString: number)),
-            case .begin(let period)? = Self.firstOrder(from: control)
+            case .begin(let settings)? = Self.firstOrder(from: control)
         else { return nil }
         self.interface = interface
         self.domain = domain
         self.control = control
-        periodNanoseconds = period
+        self.settings = settings
         lease = Self.inheritedLease()
         startGuardian()
     }

@@ -96,8 +96,16 @@ enum PrimaryRun {
                         guest: protection.guest, patienceNanoseconds: configuration.patienceNanoseconds,
                         hasBackChannel: back >= 0, arbiter: configuration.arbiter,
                         isUnsafeAccepted: isTrue(asked.allow_unsafe)),
-                    run: protection.run, stagingBytes: configuration.stagingBytes(guestKiB: facts.memoryKiB),
-                    periodNanoseconds: .nanoseconds(milliseconds: period)),
+                    run: protection.run,
+                    helper: .init(
+                        periodNanoseconds: .nanoseconds(milliseconds: period),
+                        stagingBytes: configuration.stagingBytes(guestKiB: facts.memoryKiB),
+                        engine: configuration.engine),
+                    pages: isFalse(asked.compression)
+                        ? nil
+                        : .init(
+                            slots: configuration.pageSlots(guestKiB: facts.memoryKiB),
+                            compression: configuration.compression)),
                 ports: try protection.ports(configuration), log: log)
         } catch {
             throw Refusal("cannot start: \(error)")
@@ -183,6 +191,11 @@ struct Refusal: Error {
 /// An option that was given and says yes.
 func isTrue(_ value: libxl_defbool) -> Bool {
     !libxl_defbool_is_default(value) && libxl_defbool_val(value)
+}
+
+/// An option that was given and says no.
+func isFalse(_ value: libxl_defbool) -> Bool {
+    !libxl_defbool_is_default(value) && !libxl_defbool_val(value)
 }
 
 extension Configuration {

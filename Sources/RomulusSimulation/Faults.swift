@@ -48,6 +48,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
     case bufferTwice
     case forgetToBuffer
     case dropTheChecksum
+    case encodeWhatIsNotSent
     case activateWithoutTheArbiter
     case activateAtOnceOnEndOfFile
     case activateFromAPartialEpoch

@@ -106,11 +106,9 @@ extension World {
                 try backup.decoder.next(in: bytes).map { next -> Taken in
                     switch next.frame {
                     case .message(let message): .message(message)
-                    case .data(let payload):
-                        .words(
-                            (0..<payload.count / 8).map {
-                                payload.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self)
-                            })
+                    case .encodedData(let payload):
+                        .words(try pages.decode(payload, checks: scenario.sabotage != .dropTheChecksum))
+                    case .data: throw FrameError.malformed(.data)
                     }
                 }
             }

@@ -12,7 +12,7 @@ enum CheckpointStep {
 /// What xl, its helper and the relay are on the primary.
 struct SimulatedPrimary {
     static let dataFrames = 3
-    static let dataWords = 4
+    static let dataWords = SimulatedPages.wordsPerPage
 
     var host: SimulatedHost
     var session: PrimarySession
@@ -196,11 +196,12 @@ extension World {
         guard primary.session.hasRoomOnLink else {
             return events.add(.checkpoint(.data(index)), at: time + .nanoseconds(milliseconds: 1))
         }
-        let snapshot = primary.snapshots[Int(primary.epoch.rawValue)]
-        var payload: [UInt8] = []
-        for _ in 0..<SimulatedPrimary.dataWords { withUnsafeBytes(of: snapshot) { payload.append(contentsOf: $0) } }
-        let frame = payload.withUnsafeBytes { bytes in
-            primary.encoder.dataHeader(bytes, UnsafeRawBufferPointer(start: nil, count: 0)) + bytes
+        let frames = primary.epoch.rawValue * UInt64(SimulatedPrimary.dataFrames) + UInt64(index)
+        let number = SimulatedPages.number(ofFrame: frames)
+        let payload = pages.encode(number, state: primary.snapshots[Int(primary.epoch.rawValue)])
+        let frame = payload.withUnsafeBytes { primary.encoder.encodedDataHeader($0) + $0 }
+        if scenario.sabotage == .encodeWhatIsNotSent {
+            _ = pages.encode(number, state: primary.guest.counter &+ 1)
         }
         put(frame, .data)
         primaryHandles(.linkMoved)

@@ -22,6 +22,7 @@ public struct World {
     var pending: [Scenario.Planned]
     var happened: [Fault] = []
     var trace: [String] = []
+    let pages = SimulatedPages()
     private let longestDelay: Int
     private let isTraced: Bool
 
@@ -74,8 +75,8 @@ public struct World {
         primaryHandles(
             .received(
                 .answer(
-                    version: .first, arbiter: scenario.arbiter.kind, features: [],
-                    detectTimeoutMilliseconds: UInt32(Self.detectTimeoutMilliseconds))))
+                    version: .first, arbiter: scenario.arbiter.kind, features: .encodedData,
+                    detectTimeoutMilliseconds: UInt32(Self.detectTimeoutMilliseconds), pageSlots: 8)))
         events.add(.guestRuns, at: 0)
         events.add(.checkpoint(.begin), at: .nanoseconds(milliseconds: 5))
     }

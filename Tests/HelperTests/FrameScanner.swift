@@ -20,7 +20,7 @@ struct FrameScanner {
     }
 
     static let headerBytes = 20
-    private static let dataType: UInt32 = 1
+    private static let dataTypes: [UInt32] = [1, 5]
     private static let epochEndType: UInt32 = 2
     /// FRAMES_BEGIN's type and body length.
     private static let begin: [UInt8] = [0x02, 0x4D, 0x52, 0x80, 8, 0, 0, 0]
@@ -66,7 +66,7 @@ struct FrameScanner {
             ($0.loadUnaligned(as: UInt32.self), $0.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
         }
         var frame: Place.Frame?
-        if type == Self.dataType {
+        if Self.dataTypes.contains(type) {
             dataFrames += 1
             frame = .data(number: dataFrames, afterEpoch: epochs)
         } else if type == Self.epochEndType {

@@ -48,12 +48,13 @@ final class HelperAlone: Sendable {
     let surroundings: Surroundings
     private let saver: HelperProcess.Service
 
-    init(in folder: TemporaryFolder, _ steps: Steps) throws {
-        let source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: 512, seed: 3)
+    init(in folder: TemporaryFolder, engine: Engine = .stock, pages: Int = 512, _ steps: Steps) throws {
+        let source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: pages, seed: 3)
         let pair = try Descriptor.messageSockets()
         let control = try OpenFile(duplicating: pair.one.raw)
         let controlForHelper = try OpenFile(duplicating: pair.other.raw)
-        _ = HelperControl.send(.begin(periodNanoseconds: 1_000_000), on: control.descriptor)
+        _ = HelperControl.send(
+            .begin(.init(periodNanoseconds: 1_000_000, stagingBytes: 1 << 20, engine: engine)), on: control.descriptor)
         let (link, farEnd) = try OpenFile.pair()
         let lease = try SharedLease()
         let surroundings = Surroundings(source, control: control, farEnd: farEnd, lease: lease)

@@ -13,7 +13,7 @@ extension ProtectionTests {
 
         @Test func withoutABackChannelTheStreamIsStockToTheLastByte() throws {
             let file = try OpenFile(folder("stream"), O_RDWR | O_CREAT)
-            let run = try StockBackup(in: folder, link: file.descriptor, back: -1)
+            let run = try StockBackup(in: folder, link: file.descriptor, back: -1, engine: .stock)
             let saved = try run.start(afterEpoch: { $0 < 4 }).outcome()
             #expect(saved.result == 0, "\(saved.story)")
             let outcome = run.relay.finish()

@@ -18,10 +18,10 @@ enum Program {
         return (process.terminationStatus, String(decoding: data, as: UTF8.self))
     }
 
-    /// Xen's own judgement of a file that holds a libxl stream.
-    static func verifyStream(_ path: String) throws -> (status: Int32, output: String) {
+    /// Xen's own judgement of a file that holds a stream: libxl's, or libxc's alone.
+    static func verifyStream(_ path: String, format: String = "libxl") throws -> (status: Int32, output: String) {
         try run(
-            "/usr/lib/xen-4.17/bin/verify-stream-v2", ["-i", path, "-f", "libxl", "-v"],
+            "/usr/lib/xen-4.17/bin/verify-stream-v2", ["-i", path, "-f", format, "-v"],
             ["PYTHONPATH": "/usr/lib/xen-4.17/lib/python"])
     }
 }

@@ -37,6 +37,10 @@ final class ProtectedGuest: Sendable {
         var patienceMilliseconds = 10_000
         var periodMilliseconds = 5
         var stagingBytes = 8 << 20
+        var engine = Engine.native
+        /// How many pages each side keeps; 0 where pages go as they are.
+        var slots = (primary: 0, backup: 0)
+        var compression = Compression.lz4
         /// The default is the guest's memory and a little more.
         var epochLimitBytes: Int?
         var restoreKibibytesPerMillisecond: Int?
@@ -67,8 +71,12 @@ final class ProtectedGuest: Sendable {
                 session: .init(
                     guest: "test", patienceNanoseconds: patience, hasBackChannel: true, arbiter: settings.arbiter,
                     isUnsafeAccepted: false),
-                run: settings.seed, stagingBytes: settings.stagingBytes,
-                periodNanoseconds: .nanoseconds(milliseconds: settings.periodMilliseconds)),
+                run: settings.seed,
+                helper: .init(
+                    periodNanoseconds: .nanoseconds(milliseconds: settings.periodMilliseconds),
+                    stagingBytes: settings.stagingBytes, engine: settings.engine),
+                pages: settings.slots.primary == 0
+                    ? nil : .init(slots: settings.slots.primary, compression: settings.compression)),
             ports: .init(
                 guest: freezer.port(leave: settings.guestLeave), output: output,
                 arbiter: try ArbiterDesk { _ in primaryVerdict }), log: log)
@@ -77,7 +85,7 @@ final class ProtectedGuest: Sendable {
             configuration: .init(
                 session: .init(
                     detectTimeoutMilliseconds: settings.detectTimeoutMilliseconds, patienceNanoseconds: patience,
-                    arbiter: settings.arbiter),
+                    arbiter: settings.arbiter, pageSlots: settings.slots.backup),
                 epochLimitBytes: settings.epochLimitBytes ?? settings.pages * 4096 + (1 << 20)),
             ports: .init(arbiter: { _ in try? ArbiterDesk { _ in backupVerdict } }), log: log)
         try primary.start()

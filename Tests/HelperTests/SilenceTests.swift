@@ -53,12 +53,13 @@ extension ProtectionTests {
         }
 
         @Test func aBackupThatStopsReadingAndSpeakingLeavesASuspendedGuestToItsCaller() throws {
-            // An epoch that fits neither into staging nor into the link, so that the guest waits while suspended.
+            // An epoch that fits neither into staging nor into the link, so that the guest waits while suspended: the
+            // native engine would have copied it aside.
             let guest = try ProtectedGuest(
                 in: folder,
                 .init(
                     fault: .jam(after: 0), place: .init(.data(number: 1, afterEpoch: 3), 100), stagingBytes: 64 << 10,
-                    dirtyPages: 600))
+                    engine: .stock, dirtyPages: 600))
             try guest.waitUntilJammed()
             guest.backWire.stall()
             let ending = try guest.end(hangsUp: false)

@@ -11,7 +11,9 @@ final class StockBackup {
     private let folder: TemporaryFolder
 
     /// - Parameter back: -1 as with `xl remus -b`.
-    init(in folder: TemporaryFolder, link: Int32, back: Int32, isUnsafeAccepted: Bool = true) throws {
+    init(in folder: TemporaryFolder, link: Int32, back: Int32, isUnsafeAccepted: Bool = true, engine: Engine = .native)
+        throws
+    {
         self.folder = folder
         source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: 1024, seed: 5)
         relay = try PrimaryRelay(
@@ -20,7 +22,8 @@ final class StockBackup {
                 session: .init(
                     guest: "stock", patienceNanoseconds: 10_000_000_000, hasBackChannel: back >= 0, arbiter: .none,
                     isUnsafeAccepted: isUnsafeAccepted),
-                run: 1, stagingBytes: 1 << 20, periodNanoseconds: 1_000_000),
+                run: 1,
+                helper: .init(periodNanoseconds: 1_000_000, stagingBytes: 1 << 20, engine: engine)),
             ports: .init(guest: Freezer().port()), log: Log(guest: "stock"))
         try relay.start()
     }

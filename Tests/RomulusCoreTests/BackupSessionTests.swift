@@ -30,7 +30,10 @@ import Testing
         #expect(
             session.handle(.announced(Announcement(features: Features(rawValue: 6), run: 9)), now: .milliseconds(1))
                 == [
-                    .send(.answer(version: .first, arbiter: .lease, features: [], detectTimeoutMilliseconds: 1000))
+                    .send(
+                        .answer(
+                            version: .first, arbiter: .lease, features: [], detectTimeoutMilliseconds: 1000,
+                            pageSlots: 0))
                 ])
         #expect(session.run == 9)
     }

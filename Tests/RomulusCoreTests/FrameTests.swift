@@ -8,7 +8,9 @@ import Testing
         .heartbeat(Epoch(rawValue: 3)),
         .farewell(.guestShutDown, text: "the guest has shut down"),
         .farewell(.replicaActivated, text: ""),
-        .answer(version: .first, arbiter: .lease, features: Features(rawValue: 5), detectTimeoutMilliseconds: 1000),
+        .answer(
+            version: .first, arbiter: .lease, features: Features(rawValue: 5), detectTimeoutMilliseconds: 1000,
+            pageSlots: 77),
         .acknowledgement(Epoch(rawValue: .max), frames: 1 << 33),
         .heard(frames: 77),
     ]

@@ -90,7 +90,7 @@ import Testing
             let sent: [Message] = [
                 .epochEnd(Epoch(rawValue: seed), streamBytes: seed), .heartbeat(Epoch(rawValue: seed)),
                 .farewell(.guestShutDown, text: "text"), .acknowledgement(Epoch(rawValue: seed), frames: seed),
-                .answer(version: .first, arbiter: .fence, features: [], detectTimeoutMilliseconds: 1),
+                .answer(version: .first, arbiter: .fence, features: [], detectTimeoutMilliseconds: 1, pageSlots: 8),
                 .heard(frames: seed),
             ]
             let valid = sent.flatMap { encoder.frame($0) }

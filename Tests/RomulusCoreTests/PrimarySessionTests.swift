@@ -4,7 +4,7 @@ import Testing
 
 @Suite struct PrimarySessionTests {
     private func answer(arbiter: ArbiterKind = .none) -> Message {
-        .answer(version: .first, arbiter: arbiter, features: [], detectTimeoutMilliseconds: 1000)
+        .answer(version: .first, arbiter: arbiter, features: [], detectTimeoutMilliseconds: 1000, pageSlots: 0)
     }
 
     private func session(
@@ -47,7 +47,8 @@ import Testing
 
     @Test func anAnswerBeforeTheFirstCheckpointBeginsFrames() {
         let session = session()
-        #expect(session.handle(.received(answer()), now: .milliseconds(1)) == [.beginFrames(.first)])
+        #expect(
+            session.handle(.received(answer()), now: .milliseconds(1)) == [.beginFrames(LinkTerms(version: .first))])
         #expect(!session.isFramed)
         #expect(session.handle(.framesBegun, now: .milliseconds(2)) == [])
         #expect(session.isFramed)

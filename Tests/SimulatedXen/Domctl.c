@@ -29,7 +29,7 @@ int get_domain_info(struct xen_domctl *op) {
         info->flags |= XEN_DOMINF_shutdown | simxen_load(&domain->shutdown_reason) << XEN_DOMINF_shutdownshift;
     else if (!(info->flags & XEN_DOMINF_paused))
         info->flags |= XEN_DOMINF_running;
-    info->tot_pages = populated_pages(&past_last);
+    info->tot_pages = populated_pages(&past_last) + simxen_kept_frames(domain);
     info->max_pages = domain->page_count;
     info->nr_online_vcpus = 1;
     info->gpaddr_bits = 36;
@@ -191,12 +191,16 @@ int domctl(struct xen_domctl *op) {
         return -ESRCH;
 
     switch (call) {
-    case SIMXEN_CALL_GETINFO: return get_domain_info(op);
+    case SIMXEN_CALL_GETINFO:
+        copying(false);
+        return get_domain_info(op);
     case SIMXEN_CALL_PAUSE: return change_pause_count(1);
     case SIMXEN_CALL_UNPAUSE: return change_pause_count(-1);
     case SIMXEN_CALL_RESUME: simxen_resume(domain); return 0;
-    case SIMXEN_CALL_SHADOW_CONTROL:
-    case SIMXEN_CALL_LOGDIRTY_CONTROL: return shadow_op(&op->u.shadow_op);
+    case SIMXEN_CALL_LOGDIRTY_CONTROL:
+        copying(domain->shutdown != 0);
+        return shadow_op(&op->u.shadow_op);
+    case SIMXEN_CALL_SHADOW_CONTROL: return shadow_op(&op->u.shadow_op);
     case SIMXEN_CALL_GET_PFN_TYPES: return get_page_types(&op->u.getpageframeinfo3);
     case SIMXEN_CALL_GET_CONTEXT: return get_context(&op->u.hvmcontext);
     case SIMXEN_CALL_SET_CONTEXT: return set_context(&op->u.hvmcontext);

@@ -5,6 +5,7 @@
 
 #include "internal.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -27,7 +28,51 @@ int xenforeignmemory_restrict(xenforeignmemory_handle *fmem, domid_t domid) {
     return 0;
 }
 
-/* Replaces `pages` pages at `at` by the guest's pages from `first` on, which are consecutive. */
+/* What is mapped where, so that unmapping lets go of the same frames. */
+static struct mapping {
+    void *addr;
+    size_t pages;
+    uint32_t *frames; /* and one; 0 for a page that could not be mapped */
+    struct mapping *next;
+} *mappings;
+static pthread_mutex_t mappings_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void pin(uint32_t frame, int by) {
+    if (frame)
+        __atomic_add_fetch(&simxen_frames(domain)[frame - 1].pins, (uint32_t)by, __ATOMIC_SEQ_CST);
+}
+
+static void remember(void *addr, size_t pages, uint32_t *frames) {
+    struct mapping *m = malloc(sizeof(*m));
+    if (!m)
+        abort();
+    *m = (struct mapping){.addr = addr, .pages = pages, .frames = frames};
+    for (size_t i = 0; i < pages; i++)
+        pin(frames[i], 1);
+    pthread_mutex_lock(&mappings_lock);
+    m->next = mappings;
+    mappings = m;
+    pthread_mutex_unlock(&mappings_lock);
+}
+
+static void forget(void *addr) {
+    pthread_mutex_lock(&mappings_lock);
+    struct mapping **at = &mappings;
+    while (*at && (*at)->addr != addr)
+        at = &(*at)->next;
+    struct mapping *m = *at;
+    if (m)
+        *at = m->next;
+    pthread_mutex_unlock(&mappings_lock);
+    if (!m)
+        return;
+    for (size_t i = 0; i < m->pages; i++)
+        pin(m->frames[i], -1);
+    free(m->frames);
+    free(m);
+}
+
+/* Replaces `pages` pages at `at` by the guest's frames from `first` on, which are consecutive. */
 static int map_run(uint8_t *at, int prot, uint64_t first, size_t pages) {
     off_t offset = (off_t)(domain->memory_offset + first * PAGE);
     return mmap(at, pages * PAGE, prot, MAP_SHARED | MAP_FIXED, domain_fd, offset) == MAP_FAILED ? errno : 0;
@@ -48,8 +93,11 @@ void *xenforeignmemory_map2(xenforeignmemory_handle *fmem, uint32_t dom, void *a
         return NULL;
     }
     uint8_t *base = mmap(addr, pages * PAGE, PROT_NONE, flags | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED)
+    uint32_t *frames = calloc(pages, sizeof(*frames));
+    if (base == MAP_FAILED || !frames) {
+        free(frames);
         return NULL;
+    }
     for (size_t i = 0; i < pages && !error;) {
         size_t run = 1;
         if (!mappable(arr[i])) {
@@ -61,18 +109,24 @@ void *xenforeignmemory_map2(xenforeignmemory_handle *fmem, uint32_t dom, void *a
             i++;
             continue;
         }
-        while (i + run < pages && arr[i + run] == arr[i] + run && mappable(arr[i + run]))
+        uint64_t first = simxen_frame_of(domain, arr[i]);
+        while (i + run < pages && mappable(arr[i + run]) && simxen_frame_of(domain, arr[i + run]) == first + run)
             run++;
-        error = map_run(base + i * PAGE, prot, arr[i], run);
-        for (size_t j = 0; err && j < run; j++)
-            err[i + j] = 0;
+        error = map_run(base + i * PAGE, prot, first, run);
+        for (size_t j = 0; j < run; j++) {
+            frames[i + j] = (uint32_t)(first + j + 1);
+            if (err)
+                err[i + j] = 0;
+        }
         i += run;
     }
     if (error) {
         munmap(base, pages * PAGE);
+        free(frames);
         errno = error;
         return NULL;
     }
+    remember(base, pages, frames);
     __atomic_add_fetch(&domain->pages_mapped, pages, __ATOMIC_SEQ_CST);
     return base;
 }
@@ -89,6 +143,7 @@ int xenforeignmemory_unmap(xenforeignmemory_handle *fmem, void *addr, size_t pag
         errno = error;
         return -1;
     }
+    forget(addr);
     return munmap(addr, pages * PAGE);
 }
 

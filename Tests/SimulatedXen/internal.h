@@ -7,6 +7,7 @@
 
 #include "simulatedxen.h"
 
+#include <stdbool.h>
 #include <xenctrl.h>
 
 #pragma GCC visibility push(hidden)
@@ -30,6 +31,9 @@ uint64_t populated_pages(uint64_t *past_last);
 
 /* Any library's handle, or NULL and errno: without a domain file all are refused, as on a machine without Xen. */
 void *open_handle(void);
+
+/* The guest stands still and is about to be copied, or has been. */
+void copying(bool begins);
 
 /* Each returns 0 or a negative errno. */
 int domctl(struct xen_domctl *op);

@@ -24,6 +24,8 @@ public struct FrameDecoder {
     public enum Frame {
         /// A piece of the stock stream; borrowed from the bytes given to `next(in:)`.
         case data(UnsafeRawBufferPointer)
+        /// The same for a piece that `PageDecoder` reads.
+        case encodedData(UnsafeRawBufferPointer)
         case message(Message)
     }
 
@@ -56,7 +58,12 @@ public struct FrameDecoder {
         guard crc.value == bytes.littleEndian(at: FrameFormat.checkedHeaderBytes + 4) else { throw .checksum }
         frameCount += 1
 
-        let frame: Frame = type == .data ? .data(payload) : .message(try Self.message(type, payload))
+        let frame: Frame =
+            switch type {
+            case .data: .data(payload)
+            case .encodedData: .encodedData(payload)
+            default: .message(try Self.message(type, payload))
+            }
         return (frame, FrameFormat.headerBytes + length)
     }
 
@@ -67,7 +74,7 @@ public struct FrameDecoder {
             guard holds else { throw .malformed(type) }
         }
         switch type {
-        case .data:
+        case .data, .encodedData:
             throw .malformed(type)
         case .epochEnd:
             try check(payload.count == 16)
@@ -80,12 +87,12 @@ public struct FrameDecoder {
             guard let reason = FarewellReason(rawValue: payload.littleEndian(at: 0)) else { throw .malformed(type) }
             return .farewell(reason, text: String(decoding: payload.part(from: 4), as: UTF8.self))
         case .answer:
-            try check(payload.count == 12)
+            try check(payload.count == 16)
             guard let arbiter = ArbiterKind(rawValue: payload.littleEndian(at: 2)) else { throw .malformed(type) }
             return .answer(
                 version: ProtocolVersion(rawValue: payload.littleEndian(at: 0)), arbiter: arbiter,
                 features: Features(rawValue: payload.littleEndian(at: 4)),
-                detectTimeoutMilliseconds: payload.littleEndian(at: 8))
+                detectTimeoutMilliseconds: payload.littleEndian(at: 8), pageSlots: payload.littleEndian(at: 12))
         case .acknowledgement:
             try check(payload.count == 16)
             return .acknowledgement(

@@ -9,6 +9,11 @@ public struct FrameEncoder {
         header(.data, payload: (first, second))
     }
 
+    /// The header of an ENCODED_DATA frame.
+    public mutating func encodedDataHeader(_ payload: UnsafeRawBufferPointer) -> [UInt8] {
+        header(.encodedData, payload: (payload, UnsafeRawBufferPointer(start: nil, count: 0)))
+    }
+
     /// A whole frame.
     public mutating func frame(_ message: Message) -> [UInt8] {
         let (type, payload) = Self.payload(of: message)
@@ -52,11 +57,12 @@ public struct FrameEncoder {
             payload.append(littleEndian: reason.rawValue)
             payload.append(contentsOf: text.utf8.prefix(Message.maximumTextBytes))
             return (.farewell, payload)
-        case .answer(let version, let arbiter, let features, let detectTimeout):
+        case .answer(let version, let arbiter, let features, let detectTimeout, let pageSlots):
             payload.append(littleEndian: version.rawValue)
             payload.append(littleEndian: arbiter.rawValue)
             payload.append(littleEndian: features.rawValue)
             payload.append(littleEndian: detectTimeout)
+            payload.append(littleEndian: pageSlots)
             return (.answer, payload)
         case .acknowledgement(let epoch, let frames):
             payload.append(littleEndian: epoch.rawValue)

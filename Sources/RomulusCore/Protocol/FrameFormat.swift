@@ -13,6 +13,7 @@ public enum FrameFormat {
         // Primary to backup.
         case data = 1
         case epochEnd = 2
+        case encodedData = 5
         // Either way.
         case heartbeat = 3
         case farewell = 4
@@ -60,8 +61,10 @@ public enum Message: Equatable, Sendable {
     /// The primary's "I am here", with the last epoch sent.
     case heartbeat(Epoch)
     case farewell(FarewellReason, text: String)
+    /// `pageSlots`: how many pages the backup keeps for ENCODED_DATA.
     case answer(
-        version: ProtocolVersion, arbiter: ArbiterKind, features: Features, detectTimeoutMilliseconds: UInt32)
+        version: ProtocolVersion, arbiter: ArbiterKind, features: Features, detectTimeoutMilliseconds: UInt32,
+        pageSlots: UInt32)
     /// All of this epoch is in the backup's memory. `frames` as in `heard`.
     case acknowledgement(Epoch, frames: UInt64)
     /// The backup's "I am here": it has had that many of the primary's frames, and has not given the primary up.

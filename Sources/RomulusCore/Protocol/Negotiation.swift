@@ -13,6 +13,21 @@ public struct ProtocolVersion: RawRepresentable, Comparable, Sendable {
 public struct Features: OptionSet, Equatable, Sendable {
     public let rawValue: UInt32
     public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    /// ENCODED_DATA in place of DATA.
+    public static let encodedData = Features(rawValue: 1 << 0)
+}
+
+/// What both sides have agreed on.
+public struct LinkTerms: Equatable, Sendable {
+    public var version: ProtocolVersion
+    /// How many pages the backup keeps for ENCODED_DATA; 0 where there is none.
+    public var pageSlots: Int
+
+    public init(version: ProtocolVersion, pageSlots: Int = 0) {
+        self.version = version
+        self.pageSlots = pageSlots
+    }
 }
 
 /// Who decides which copy goes on when the link is silent. Both hosts must have chosen the same.

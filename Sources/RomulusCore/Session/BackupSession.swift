@@ -14,8 +14,13 @@ public struct BackupSession: Sendable {
         /// complete checkpoint.
         public var patienceNanoseconds: Int64
         public var arbiter: ArbiterKind
+        /// How many pages it can keep for ENCODED_DATA.
+        public var pageSlots: Int
 
-        public init(detectTimeoutMilliseconds: Int, patienceNanoseconds: Int64, arbiter: ArbiterKind) {
+        public init(
+            detectTimeoutMilliseconds: Int, patienceNanoseconds: Int64, arbiter: ArbiterKind, pageSlots: Int = 0
+        ) {
+            self.pageSlots = pageSlots
             self.detectTimeoutMilliseconds = detectTimeoutMilliseconds
             self.patienceNanoseconds = patienceNanoseconds
             self.arbiter = arbiter
@@ -230,11 +235,13 @@ public struct BackupSession: Sendable {
         run = announcement.run
         phase = .answered(version)
         heartbeat.sent(at: now)
+        let features = announcement.features.intersection(configuration.pageSlots > 0 ? .encodedData : [])
         return [
             .send(
                 .answer(
-                    version: version, arbiter: configuration.arbiter, features: announcement.features.intersection([]),
-                    detectTimeoutMilliseconds: UInt32(configuration.detectTimeoutMilliseconds)))
+                    version: version, arbiter: configuration.arbiter, features: features,
+                    detectTimeoutMilliseconds: UInt32(configuration.detectTimeoutMilliseconds),
+                    pageSlots: features.contains(.encodedData) ? UInt32(configuration.pageSlots) : 0))
         ]
     }
 

@@ -51,7 +51,7 @@ public struct IncomingStream {
         case .libxlHeader:
             hasPassedHeader = true
             return nil
-        case .libxcHeaders, .libxlRecord, .libxcRecord:
+        case .libxcHeaders, .libxlRecord, .libxcRecord, .pageList, .page:
             return nil
         }
     }

@@ -19,9 +19,9 @@ public struct OutgoingStream {
         public var landmark: Landmark?
     }
 
-    private var cursor = StreamCursor()
+    var cursor = StreamCursor()
     private var hasSeenCheckpoint = false
-    private var epochBytes: UInt64 = 0
+    var epochBytes: UInt64 = 0
 
     /// Where frames may begin is a landmark only while somebody waits for it.
     public var isLookingForRecordBoundary = false
@@ -57,7 +57,7 @@ public struct OutgoingStream {
         isLookingForRecordBoundary = false
     }
 
-    private mutating func landmark(at boundary: StreamCursor.Boundary) -> Landmark? {
+    mutating func landmark(at boundary: StreamCursor.Boundary) -> Landmark? {
         switch boundary {
         case .libxcHeaders:
             return .headersEnd
@@ -69,7 +69,7 @@ public struct OutgoingStream {
             return .checkpointEnd(pages: cursor.takePageCount(), streamBytes: epochBytes)
         case .libxcRecord where isLookingForRecordBoundary && !hasSeenCheckpoint && cursor.isBetweenLibxcRecords:
             return .recordBoundary
-        case .libxlHeader, .libxlRecord, .libxcRecord:
+        case .libxlHeader, .libxlRecord, .libxcRecord, .pageList, .page:
             return nil
         }
     }

@@ -199,8 +199,9 @@ public struct PrimarySession: Sendable {
 
     private mutating func received(_ message: Message, now: MonotonicTime) -> [Action] {
         switch (message, phase) {
-        case (.answer(let version, let arbiter, _, let detectTimeout), .undecided):
-            return answered(version, arbiter, detectTimeoutMilliseconds: detectTimeout)
+        case (.answer(let version, let arbiter, let features, let detectTimeout, let slots), .undecided):
+            let terms = LinkTerms(version: version, pageSlots: features.contains(.encodedData) ? Int(slots) : 0)
+            return answered(terms, arbiter, detectTimeoutMilliseconds: detectTimeout)
         case (.acknowledgement(let epoch, let frames), .framed):
             guard epoch == acknowledgedEpoch.next, epoch <= sentEpoch else {
                 return suspect(
@@ -220,9 +221,10 @@ public struct PrimarySession: Sendable {
     }
 
     private mutating func answered(
-        _ version: ProtocolVersion, _ arbiter: ArbiterKind, detectTimeoutMilliseconds: UInt32
+        _ terms: LinkTerms, _ arbiter: ArbiterKind, detectTimeoutMilliseconds: UInt32
     ) -> [Action] {
-        guard version >= .first, version <= .newest, (1...3_600_000).contains(detectTimeoutMilliseconds) else {
+        guard terms.version >= .first, terms.version <= .newest, (1...3_600_000).contains(detectTimeoutMilliseconds)
+        else {
             return suspect(.linkBroken("the backup's answer makes no sense"), isLinkUsable: false)
         }
         guard arbiter == configuration.arbiter else {
@@ -232,7 +234,7 @@ public struct PrimarySession: Sendable {
                         + " the same `arbiter' in /etc/xen/romulus.conf on both"), .goesOn(.none))
         }
         phase = .welcome(LinkTimes(detectTimeoutMilliseconds: Int(detectTimeoutMilliseconds)))
-        return [.beginFrames(version)]
+        return [.beginFrames(terms)]
     }
 
     private mutating func heard(frames: UInt64, now: MonotonicTime) -> [Action] {

@@ -25,7 +25,7 @@ extension PrimarySession {
 
     public enum Action: Equatable, Sendable {
         /// Write FRAMES_BEGIN at the next boundary between libxc records; report `framesBegun`.
-        case beginFrames(ProtocolVersion)
+        case beginFrames(LinkTerms)
         case send(Message)
         /// Close the output of the epoch under way and hold what follows. Done before the guest runs again.
         case holdOutput(Epoch)

@@ -6,6 +6,8 @@ public enum LibxcFormat {
     public static let id: UInt32 = 0x5845_4E46
     public static let version: UInt32 = 3
 
+    /// The domain header's type of an x86 guest with hardware's help: HVM and PVH.
+    public static let guestTypeHVM: UInt32 = 2
     /// Type (4 bytes), page shift (2), reserved (2), Xen's major and minor version (4 each).
     public static let domainHeaderBytes = 16
     public static let pageShift: UInt16 = 12
@@ -19,6 +21,9 @@ public enum LibxcFormat {
     /// PAGE_DATA begins with a count (4 bytes) and a reserved word (4), then that many PFNs (8 each).
     public static let pageDataHeaderBytes = 8
     public static let pageTypeShift: UInt64 = 60
+    public static let pfnMask: UInt64 = 0x000F_FFFF_FFFF_FFFF
+    /// Of a PFN without a page.
+    public static let invalidPageType: UInt64 = 15
 
     public struct RecordType: RawRepresentable, Equatable, Sendable {
         public let rawValue: UInt32
@@ -26,7 +31,12 @@ public enum LibxcFormat {
 
         public static let end = RecordType(rawValue: 0x00)
         public static let pageData = RecordType(rawValue: 0x01)
+        public static let x86TSCInfo = RecordType(rawValue: 0x08)
+        public static let hvmContext = RecordType(rawValue: 0x09)
+        public static let hvmParameters = RecordType(rawValue: 0x0A)
         public static let checkpoint = RecordType(rawValue: 0x0E)
+        public static let staticDataEnd = RecordType(rawValue: 0x10)
+        public static let x86CPUIDPolicy = RecordType(rawValue: 0x11)
         public static let x86MSRPolicy = RecordType(rawValue: 0x12)
 
         /// A restorer may ignore a record with this bit; the stock one does so only before the first CHECKPOINT.

@@ -10,6 +10,10 @@ public struct StreamCursor {
         case libxcHeaders
         case libxlRecord(LibxlFormat.RecordType)
         case libxcRecord(LibxcFormat.RecordType)
+        /// The list of PFNs of a PAGE_DATA record; only while pages are shown, as the next.
+        case pageList
+        /// The contents of one page.
+        case page(UInt64)
     }
 
     private enum Expected {
@@ -26,6 +30,10 @@ public struct StreamCursor {
         case header(neededBytes: Int)
         /// A record's body, padding included.
         case body(remainingBytes: Int, boundary: Boundary)
+        /// Within PAGE_DATA's list of PFNs, with what follows it.
+        case pageList(remainingBytes: Int, contentsBytes: Int)
+        /// Within a page of PAGE_DATA's contents.
+        case page(remainingBytes: Int)
     }
 
     private var expected = Expected.libxlHeader
@@ -35,6 +43,12 @@ public struct StreamCursor {
 
     /// Pages announced by the PAGE_DATA records seen since `takePageCount()`.
     private var pageCount = 0
+
+    /// Whether PAGE_DATA is taken apart.
+    public var isShowingPages = false
+    private var pageList: [UInt8] = []
+    /// The pages that a PAGE_DATA record still holds, last first.
+    private var pagesLeft: [UInt64] = []
 
     /// The body, padding included, of the private record that ended last.
     public private(set) var capturedBody: [UInt8] = []
@@ -46,6 +60,11 @@ public struct StreamCursor {
     /// Whether nothing of a header or record is pending, so that a record may be put in here.
     public var isBetweenLibxcRecords: Bool {
         if case .libxcRecord = expected, case .header = part { header.isEmpty } else { false }
+    }
+
+    /// The page whose contents the next byte begins.
+    public var pageAhead: UInt64? {
+        if case .page(LibxcFormat.pageBytes) = part { pagesLeft.last } else { nil }
     }
 
     public mutating func takePageCount() -> Int {
@@ -76,6 +95,20 @@ public struct StreamCursor {
                     return (passed, boundary)
                 }
                 part = .body(remainingBytes: remaining - take, boundary: boundary)
+            case .pageList(let remaining, let contents):
+                let take = min(remaining, bytes.count - passed)
+                pageList.append(contentsOf: bytes[passed..<passed + take])
+                passed += take
+                part = .pageList(remainingBytes: remaining - take, contentsBytes: contents)
+                if take == remaining {
+                    try pageListCompleted(contentsBytes: contents)
+                    return (passed, .pageList)
+                }
+            case .page(let remaining):
+                let take = min(remaining, bytes.count - passed)
+                passed += take
+                part = .page(remainingBytes: remaining - take)
+                if take == remaining { return (passed, pageCompleted()) }
             }
         }
         return (passed, nil)
@@ -132,7 +165,15 @@ public struct StreamCursor {
                 part = .header(neededBytes: LibxcFormat.recordHeaderBytes + LibxcFormat.pageDataHeaderBytes)
                 return nil
             }
-            pageCount &+= Int(word(at: LibxcFormat.recordHeaderBytes) as UInt32)
+            let pages = Int(word(at: LibxcFormat.recordHeaderBytes) as UInt32)
+            pageCount &+= pages
+            if isShowingPages {
+                let contentsBytes = length - LibxcFormat.pageDataHeaderBytes - pages * 8
+                guard pages > 0, contentsBytes >= 0 else { throw .malformedPageData }
+                pageList.removeAll(keepingCapacity: true)
+                part = .pageList(remainingBytes: pages * 8, contentsBytes: contentsBytes)
+                return nil
+            }
             return bodyBegins(lengthBytes: length, seenBytes: LibxcFormat.pageDataHeaderBytes, .libxcRecord(type))
         }
         if PrivateRecord.isPrivate(type) {
@@ -153,6 +194,28 @@ public struct StreamCursor {
         return boundary
     }
 
+    private mutating func pageListCompleted(contentsBytes: Int) throws(StreamError) {
+        pagesLeft.removeAll(keepingCapacity: true)
+        for offset in stride(from: pageList.count - 8, through: 0, by: -8) {
+            let entry: UInt64 = pageList.withUnsafeBytes { $0.littleEndian(at: offset) }
+            if LibxcFormat.pageTypeHasContents(entry >> LibxcFormat.pageTypeShift) == true {
+                pagesLeft.append(entry & LibxcFormat.pfnMask)
+            }
+        }
+        guard contentsBytes == pagesLeft.count * LibxcFormat.pageBytes else { throw .malformedPageData }
+        nextPage()
+    }
+
+    private mutating func pageCompleted() -> Boundary {
+        let boundary = Boundary.page(pagesLeft.removeLast())
+        nextPage()
+        return boundary
+    }
+
+    private mutating func nextPage() {
+        if pagesLeft.isEmpty { expect(.libxcRecord) } else { part = .page(remainingBytes: LibxcFormat.pageBytes) }
+    }
+
     private mutating func recordCompleted(_ boundary: Boundary) {
         isCapturing = false
         switch boundary {
@@ -162,7 +225,7 @@ public struct StreamCursor {
         case .libxcRecord(.checkpoint), .libxcRecord(.end): expect(.libxlRecord)
         case .libxlRecord: expect(.libxlRecord)
         case .libxcRecord: expect(.libxcRecord)
-        case .libxlHeader, .libxcHeaders: break
+        case .libxlHeader, .libxcHeaders, .pageList, .page: break
         }
     }
 

@@ -14,6 +14,12 @@ public struct Configuration: Equatable, Sendable {
     public var epochLimitMiB: Int?
     /// KiB of the guest's output that may wait, per network device.
     public var netbufLimitKiB = 32_768
+    /// What walks the guest's memory.
+    public var engine = Engine.native
+    /// MiB for copies of pages that the backup has, on either side; nil is the guest's memory, at most 256.
+    public var pageCacheMiB: Int?
+    /// What becomes of a page that has no short delta.
+    public var compression = Compression.lz4
     /// Who decides which copy goes on when the link is silent.
     public var arbiter = ArbiterKind.none
     /// A fence agent, by name or path, and its `name=value` options.
@@ -52,16 +58,15 @@ public struct Configuration: Equatable, Sendable {
         stagingMiB = try file.integer(Key.staging.rawValue, in: 4...1_048_576)
         epochLimitMiB = try file.integer(Key.epochLimit.rawValue, in: 4...1_048_576)
         if let value = try file.integer(Key.netbufLimit.rawValue, in: 64...4_194_303) { netbufLimitKiB = value }
+        if let choice = try file.choice(Key.engine.rawValue, of: Self.engines) { engine = choice }
+        pageCacheMiB = try file.integer(Key.pageCache.rawValue, in: 1...1_048_576)
+        if let choice = try file.choice(Key.compression.rawValue, of: Self.compressions) { compression = choice }
         try readArbiter(file)
         epochLogPath = try file.string(Key.epochLog.rawValue)
     }
 
     private mutating func readArbiter(_ file: ConfigurationFile) throws(ConfigurationError) {
-        let names: [String: ArbiterKind] = ["none": .none, "fence": .fence, "lease": .lease]
-        if let name = try file.string(Key.arbiter.rawValue) {
-            guard let kind = names[name] else { throw file.error(at: Key.arbiter.rawValue, .unknownArbiter(name)) }
-            arbiter = kind
-        }
+        if let choice = try file.choice(Key.arbiter.rawValue, of: Self.arbiters) { arbiter = choice }
         fenceAgent = try file.string(Key.fenceAgent.rawValue)
         fenceOptions = try file.strings(Key.fenceOptions.rawValue) ?? []
         leaseEndpoints = try file.strings(Key.leaseEndpoints.rawValue) ?? []
@@ -80,12 +85,23 @@ public struct Configuration: Equatable, Sendable {
         }
     }
 
+    private static let engines: KeyValuePairs<String, Engine> = ["native": .native, "stock": .stock]
+    private static let compressions: KeyValuePairs<String, Compression> = [
+        "lz4": .lz4, "zstd": .zstd, "none": .none,
+    ]
+    private static let arbiters: KeyValuePairs<String, ArbiterKind> = [
+        "none": .none, "fence": .fence, "lease": .lease,
+    ]
+
     enum Key: String, CaseIterable {
         case detectTimeout = "detect_timeout_ms"
         case stockDetectTimeout = "stock_detect_timeout_ms"
         case staging = "staging_mib"
         case epochLimit = "epoch_limit_mib"
         case netbufLimit = "netbuf_limit_kib"
+        case engine
+        case pageCache = "page_cache_mib"
+        case compression
         case arbiter
         case fenceAgent = "fence_agent"
         case fenceOptions = "fence_options"
@@ -105,6 +121,12 @@ public struct Configuration: Equatable, Sendable {
         return min(max(Int(clamping: guestKiB) / 4, 16 << 10), 512 << 10) << 10
     }
 
+    /// How many pages each side keeps.
+    public func pageSlots(guestKiB: UInt64) -> Int {
+        let mebibytes = pageCacheMiB ?? min(max(Int(clamping: guestKiB) >> 10, 1), 256)
+        return (mebibytes << 20) / PageFormat.pageBytes
+    }
+
     public func epochLimitBytes(guestKiB: UInt64) -> Int {
         if let epochLimitMiB { return epochLimitMiB << 20 }
         return (Int(clamping: guestKiB) + 64 << 10) << 10
@@ -120,11 +142,11 @@ public enum ConfigurationError: Error, Equatable, Sendable, CustomStringConverti
     case notANumber(path: String, line: Int, key: String)
     case notAString(path: String, line: Int, key: String)
     case notAList(path: String, line: Int, key: String)
+    case notAChoice(path: String, line: Int, key: String, value: String, allowed: [String])
     case badArbiter(path: String, line: Int, ArbiterFault)
     case outOfRange(path: String, line: Int, key: String, value: Int, allowed: ClosedRange<Int>)
 
     public enum ArbiterFault: Equatable, Sendable {
-        case unknownArbiter(String)
         case missingAgent
         /// The option's name, without a value, which may be a secret.
         case notAnOption(String)
@@ -134,8 +156,8 @@ public enum ConfigurationError: Error, Equatable, Sendable, CustomStringConverti
         switch self {
         case .notAList(let path, let line, let key):
             "\(path):\(line): `\(key)' must be a list of strings, as in [ \"one\", \"two\" ]"
-        case .badArbiter(let path, let line, .unknownArbiter(let name)):
-            "\(path):\(line): there is no arbiter `\(name)': choose \"none\", \"fence\" or \"lease\""
+        case .notAChoice(let path, let line, let key, let value, let allowed):
+            "\(path):\(line): there is no \(key) \"\(value)\": choose one of \(allowed.joined(separator: ", "))"
         case .badArbiter(let path, let line, .missingAgent):
             "\(path):\(line): arbiter = \"fence\" needs a fence_agent"
         case .badArbiter(let path, let line, .notAnOption(let name)):
@@ -154,4 +176,12 @@ public enum ConfigurationError: Error, Equatable, Sendable, CustomStringConverti
             "\(path):\(line): `\(key)' is \(value), but must be between \(allowed.lowerBound) and \(allowed.upperBound)"
         }
     }
+}
+
+/// What walks the guest's memory and writes libxc's stream.
+public enum Engine: Sendable {
+    /// Romulus's own; the stock one for a guest that is not for it.
+    case native
+    /// libxenguest's xc_domain_save.
+    case stock
 }

@@ -69,6 +69,13 @@ final class ConfigurationFile {
         }
     }
 
+    /// One of these words.
+    func choice<Value>(_ key: String, of names: KeyValuePairs<String, Value>) throws(ConfigurationError) -> Value? {
+        guard let name = try string(key) else { return nil }
+        if let choice = names.first(where: { $0.key == name }) { return choice.value }
+        throw .notAChoice(path: path, line: line(of: key), key: key, value: name, allowed: names.map(\.key))
+    }
+
     func strings(_ key: String) throws(ConfigurationError) -> [String]? {
         var list: OpaquePointer?
         var count: Int32 = 0

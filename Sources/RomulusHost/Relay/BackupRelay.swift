@@ -68,6 +68,7 @@ public final class BackupRelay: @unchecked Sendable {
     private var session: BackupSession
     private var incoming = IncomingStream()
     private var decoder = FrameDecoder()
+    private let pages: PageDecoding?
     private var encoder = FrameEncoder()
     private let receiveMemory: MappedMemory
     private var received = 0..<0
@@ -100,6 +101,8 @@ public final class BackupRelay: @unchecked Sendable {
         feed = stream.other.release()
         restoreReturned = try Descriptor.event()
         begun = try Descriptor.event()
+        let slots = configuration.session.pageSlots
+        pages = slots > 0 ? try PageDecoding(slots: slots) : nil
         receiveMemory = try MappedMemory(byteCount: Self.receiveBytes)
         let perBuffer = (configuration.epochLimitBytes + 4095) & ~4095
         epochMemory = try MappedMemory(byteCount: perBuffer * Self.bufferCount)
@@ -276,13 +279,20 @@ public final class BackupRelay: @unchecked Sendable {
             perform(session.handle(.received(message), now: .now))
             releaseComplete()
         case .data(let payload):
-            var offset = 0
-            while offset < payload.count, end == nil {
-                guard let current = buffers.last, !current.isComplete else { throw StreamError.bytesAfterEnd }
-                offset += try digestStream(UnsafeRawBufferPointer(rebasing: payload[offset...]))
-            }
+            try digestPayload(payload)
+        case .encodedData(let payload):
+            guard let pages else { throw FrameError.malformed(.encodedData) }
+            try digestPayload(try pages.decode(payload))
         }
         return next.totalBytes
+    }
+
+    private func digestPayload(_ payload: UnsafeRawBufferPointer) throws {
+        var offset = 0
+        while offset < payload.count, end == nil {
+            guard let current = buffers.last, !current.isComplete else { throw StreamError.bytesAfterEnd }
+            offset += try digestStream(UnsafeRawBufferPointer(rebasing: payload[offset...]))
+        }
     }
 
     /// Moves a piece of the stock stream into the buffer that collects, up to the next landmark.

@@ -6,7 +6,8 @@ import RomulusCore
 /// Used on the relay's thread only.
 public final class EpochTrace {
     private let file: Descriptor
-    private var epoch: (times: EpochTimes?, pages: Int, bytes: UInt64, sent: MonotonicTime?) = (nil, 0, 0, nil)
+    private var times: EpochTimes?
+    private var sent: (size: EpochSize, at: MonotonicTime)?
 
     /// Appends to the file at `path`, which begins with a line of names when it is new.
     public init(path: String) throws(SystemError) {
@@ -14,27 +15,24 @@ public final class EpochTrace {
         guard raw >= 0 else { throw SystemError("open") }
         file = Descriptor(owning: raw)
         if lseek(raw, 0, SEEK_END) == 0 {
-            write("epoch,requested_us,suspend_us,copy_us,resume_us,pause_us,pages,bytes,sent_us,acknowledged_us\n")
+            write(
+                "epoch,requested_us,suspend_us,log_us,copy_us,state_us,hold_us,resume_us,pause_us,pages,bytes,link_bytes,"
+                    + "sent_us,acknowledged_us\n")
         }
     }
 
-    func resumed(_ times: EpochTimes) { epoch.times = times }
+    func resumed(_ times: EpochTimes) { self.times = times }
 
-    func sent(_ epoch: Epoch, pages: Int, bytes: UInt64, at now: MonotonicTime) {
-        self.epoch.pages = pages
-        self.epoch.bytes = bytes
-        self.epoch.sent = now
-    }
+    func sent(_ size: EpochSize, at now: MonotonicTime) { sent = (size, now) }
 
     func committed(_ number: Epoch, at now: MonotonicTime) {
-        defer { epoch = (nil, 0, 0, nil) }
-        guard let times = epoch.times, let sent = epoch.sent else { return }
-        let fields: [Int64] = [
-            Int64(number.rawValue), times.requested.nanoseconds / 1000,
-            (times.suspended - times.requested) / 1000, (times.copied - times.suspended) / 1000,
-            (times.resumed - times.copied) / 1000, times.pauseNanoseconds / 1000,
-            Int64(epoch.pages), Int64(epoch.bytes),
-            (sent - times.resumed) / 1000, (now - times.resumed) / 1000,
+        defer { (times, sent) = (nil, nil) }
+        guard let times, let sent else { return }
+        var fields: [Int64] = [Int64(number.rawValue), times.requested.nanoseconds / 1000]
+        fields += times.parts.map { $0 / 1000 }
+        fields += [
+            times.pauseNanoseconds / 1000, Int64(sent.size.pages), Int64(sent.size.streamBytes),
+            Int64(sent.size.linkBytes), (sent.at - times.resumed) / 1000, (now - times.resumed) / 1000,
         ]
         write(fields.map(String.init).joined(separator: ",") + "\n")
     }

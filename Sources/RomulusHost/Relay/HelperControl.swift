@@ -7,7 +7,7 @@ import RomulusCore
 public enum HelperControl {
     /// `xl` to helper.
     public enum Order: Equatable, Sendable {
-        case begin(periodNanoseconds: Int64)
+        case begin(HelperSettings)
         case commit(Epoch)
         /// The output of the epoch that this checkpoint ends is closed: the guest may run again.
         case outputHeld(Epoch)
@@ -26,16 +26,18 @@ public enum HelperControl {
         case overruns(Int)
     }
 
-    private static let messageWords = 6
-    private typealias Words = (Int64, Int64, Int64, Int64, Int64, Int64)
+    private typealias Words = (Int64, Int64, Int64, Int64, Int64, Int64, Int64, Int64, Int64)
 
     public static func send(_ order: Order, on socket: Int32) -> Bool {
         switch order {
-        case .begin(let period): send((1, period, 0, 0, 0, 0), on: socket)
-        case .commit(let epoch): send((2, Int64(epoch.rawValue), 0, 0, 0, 0), on: socket)
-        case .stop: send((3, 0, 0, 0, 0, 0), on: socket)
-        case .guestGoesOn: send((5, 0, 0, 0, 0, 0), on: socket)
-        case .outputHeld(let epoch): send((4, Int64(epoch.rawValue), 0, 0, 0, 0), on: socket)
+        case .begin(let settings):
+            send(
+                words(1, settings.periodNanoseconds, Int64(settings.stagingBytes), settings.engine == .stock ? 1 : 0),
+                on: socket)
+        case .commit(let epoch): send(words(2, Int64(epoch.rawValue)), on: socket)
+        case .stop: send(words(3), on: socket)
+        case .guestGoesOn: send(words(5), on: socket)
+        case .outputHeld(let epoch): send(words(4, Int64(epoch.rawValue)), on: socket)
         }
     }
 
@@ -43,12 +45,13 @@ public enum HelperControl {
         switch report {
         case .resumed(let times):
             send(
-                (
+                words(
                     16, Int64(times.epoch.rawValue), times.requested.nanoseconds, times.suspended.nanoseconds,
-                    times.copied.nanoseconds, times.resumed.nanoseconds
+                    times.copying?.logRead.nanoseconds ?? 0, times.copying?.pagesCopied.nanoseconds ?? 0,
+                    times.saved.nanoseconds, times.outputHeld.nanoseconds, times.resumed.nanoseconds
                 ), on: socket)
-        case .overruns(let count): send((17, Int64(count), 0, 0, 0, 0), on: socket)
-        case .suspended(let epoch): send((18, Int64(epoch.rawValue), 0, 0, 0, 0), on: socket)
+        case .overruns(let count): send(words(17, Int64(count)), on: socket)
+        case .suspended(let epoch): send(words(18, Int64(epoch.rawValue)), on: socket)
         }
     }
 
@@ -62,7 +65,11 @@ public enum HelperControl {
     public static func receiveOrder(from socket: Int32) -> Received<Order> {
         receive(from: socket) { words in
             switch words.0 {
-            case 1: .begin(periodNanoseconds: words.1)
+            case 1:
+                .begin(
+                    HelperSettings(
+                        periodNanoseconds: words.1, stagingBytes: Int(words.2), engine: words.3 == 1 ? .stock : .native)
+                )
             case 2: .commit(Epoch(rawValue: UInt64(bitPattern: words.1)))
             case 3: .stop
             case 5: .guestGoesOn
@@ -76,20 +83,27 @@ public enum HelperControl {
     public static func receiveReport(from socket: Int32) -> Received<Report> {
         receive(from: socket) { words in
             switch words.0 {
-            case 16:
-                .resumed(
-                    EpochTimes(
-                        epoch: Epoch(rawValue: UInt64(bitPattern: words.1)),
-                        requested: MonotonicTime(nanoseconds: words.2),
-                        suspended: MonotonicTime(nanoseconds: words.3),
-                        copied: MonotonicTime(nanoseconds: words.4),
-                        resumed: MonotonicTime(nanoseconds: words.5)))
+            case 16: .resumed(times(words))
             case 17: .overruns(Int(words.1))
             case 18: .suspended(Epoch(rawValue: UInt64(bitPattern: words.1)))
             default: nil
             }
         }
     }
+
+    private static func times(_ words: Words) -> EpochTimes {
+        func time(_ nanoseconds: Int64) -> MonotonicTime { MonotonicTime(nanoseconds: nanoseconds) }
+        return EpochTimes(
+            epoch: Epoch(rawValue: UInt64(bitPattern: words.1)), requested: time(words.2), suspended: time(words.3),
+            copying: words.4 == 0 ? nil : .init(logRead: time(words.4), pagesCopied: time(words.5)),
+            saved: time(words.6), outputHeld: time(words.7), resumed: time(words.8))
+    }
+
+    /// What a message does not have is zero.
+    private static func words(
+        _ kind: Int64, _ one: Int64 = 0, _ two: Int64 = 0, _ three: Int64 = 0, _ four: Int64 = 0, _ five: Int64 = 0,
+        _ six: Int64 = 0, _ seven: Int64 = 0, _ eight: Int64 = 0
+    ) -> Words { (kind, one, two, three, four, five, six, seven, eight) }
 
     private static func send(_ words: Words, on socket: Int32) -> Bool {
         withUnsafeBytes(of: words) { bytes in
@@ -98,7 +112,7 @@ public enum HelperControl {
     }
 
     private static func receive<Message>(from socket: Int32, _ decode: (Words) -> Message?) -> Received<Message> {
-        var words: Words = (0, 0, 0, 0, 0, 0)
+        var words = words(0)
         while true {
             let count = withUnsafeMutableBytes(of: &words) {
                 recv(socket, $0.baseAddress, $0.count, romulus_do_not_wait)
@@ -112,23 +126,65 @@ public enum HelperControl {
     }
 }
 
+/// What the helper is to know of a run before it begins.
+public struct HelperSettings: Equatable, Sendable {
+    public var periodNanoseconds: Int64
+    /// Memory for dirty pages, on either side of the pipe between helper and `xl`.
+    public var stagingBytes: Int
+    public var engine: Engine
+
+    public init(periodNanoseconds: Int64, stagingBytes: Int, engine: Engine) {
+        self.periodNanoseconds = periodNanoseconds
+        self.stagingBytes = stagingBytes
+        self.engine = engine
+    }
+}
+
 /// The moments of one epoch's pause, by the helper's clock, which is `xl`'s too.
 public struct EpochTimes: Equatable, Sendable {
+    /// What the stock engine does not tell.
+    public struct Copying: Equatable, Sendable {
+        /// The log of the guest's writes has been read.
+        public var logRead: MonotonicTime
+        public var pagesCopied: MonotonicTime
+
+        public init(logRead: MonotonicTime, pagesCopied: MonotonicTime) {
+            self.logRead = logRead
+            self.pagesCopied = pagesCopied
+        }
+    }
+
     public var epoch: Epoch
     public var requested: MonotonicTime
     public var suspended: MonotonicTime
-    public var copied: MonotonicTime
+    public var copying: Copying?
+    /// Everything is copied, the machine's state too.
+    public var saved: MonotonicTime
+    public var outputHeld: MonotonicTime
     public var resumed: MonotonicTime
 
     public init(
-        epoch: Epoch, requested: MonotonicTime, suspended: MonotonicTime, copied: MonotonicTime, resumed: MonotonicTime
+        epoch: Epoch, requested: MonotonicTime, suspended: MonotonicTime, copying: Copying?, saved: MonotonicTime,
+        outputHeld: MonotonicTime, resumed: MonotonicTime
     ) {
         self.epoch = epoch
         self.requested = requested
         self.suspended = suspended
-        self.copied = copied
+        self.copying = copying
+        self.saved = saved
+        self.outputHeld = outputHeld
         self.resumed = resumed
     }
 
     public var pauseNanoseconds: Int64 { resumed - requested }
+
+    /// The pause in its parts, in their order: the guest's suspending, reading the log of its writes, copying pages, copying
+    /// the machine's state, holding its output, its resuming. The stock engine's copying is all in one part, the third.
+    public var parts: [Int64] {
+        let copying = copying ?? Copying(logRead: suspended, pagesCopied: saved)
+        return [
+            suspended - requested, copying.logRead - suspended, copying.pagesCopied - copying.logRead,
+            saved - copying.pagesCopied, outputHeld - saved, resumed - outputHeld,
+        ]
+    }
 }

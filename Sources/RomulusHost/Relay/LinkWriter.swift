@@ -7,6 +7,8 @@ struct LinkWriter {
         case own([UInt8], written: Int, then: Landmark?)
         /// `unit` of the ring, behind `header`; `written` counts both.
         case stream(header: [UInt8], unit: OutgoingStream.Unit, written: Int)
+        /// The encoder's last payload, behind `header`; `written` counts both.
+        case encoded(header: [UInt8], payload: UnsafeRawBufferPointer, written: Int, then: Landmark?)
     }
 
     enum Landmark: Equatable {
@@ -34,6 +36,12 @@ struct LinkWriter {
     var mayComposeData = true
     /// No further unit of the stream is begun; what has begun is finished.
     var isStreamClosed = false
+    /// Where the backup understands it: everything of the stream goes through it once frames have begun.
+    var pages: PageEncoding?
+    /// What the stream has taken of the link since `takeStreamBytes`.
+    private var streamBytes: UInt64 = 0
+    /// The ring's bytes when it had nothing whole for the encoder.
+    private var partialBytes = 0
 
     init(link: Int32) {
         self.link = link
@@ -43,7 +51,7 @@ struct LinkWriter {
     var isIdle: Bool { current == nil && queue.isEmpty }
 
     func hasWork(_ ring: StagingRing) -> Bool {
-        current != nil || !queue.isEmpty || (!isStreamClosed && mayComposeData && ring.storedBytes > 0)
+        current != nil || !queue.isEmpty || (!isStreamClosed && mayComposeData && ring.storedBytes > partialBytes)
     }
 
     mutating func queue(_ message: Message, then landmark: Landmark? = nil) {
@@ -62,6 +70,11 @@ struct LinkWriter {
         return composed
     }
 
+    mutating func takeStreamBytes() -> UInt64 {
+        defer { streamBytes = 0 }
+        return streamBytes
+    }
+
     /// From the next item on, the stream goes into DATA frames.
     mutating func beginFrames() { isFramed = true }
 
@@ -69,7 +82,7 @@ struct LinkWriter {
     mutating func write(_ ring: inout StagingRing, _ stream: inout OutgoingStream) -> Progress {
         if current == nil {
             do throws(StreamError) {
-                current = try nextItem(ring, &stream)
+                current = try nextItem(&ring, &stream)
             } catch {
                 return .failed("libxl wrote a stream that is not understood: \(error)")
             }
@@ -81,20 +94,61 @@ struct LinkWriter {
             return writeOwn(bytes, written, landmark)
         case .stream(let header, let unit, let written):
             return writeStream(header, unit, written, &ring)
+        case .encoded(let header, let payload, let written, let landmark):
+            return writeEncoded(header, payload, written, landmark)
         }
     }
 
     private mutating func nextItem(
-        _ ring: StagingRing, _ stream: inout OutgoingStream
+        _ ring: inout StagingRing, _ stream: inout OutgoingStream
     ) throws(StreamError) -> Item? {
         if !queue.isEmpty { return queue.removeFirst() }
-        guard !isStreamClosed, mayComposeData, let unit = try stream.nextUnit(of: ring) else { return nil }
+        guard !isStreamClosed, mayComposeData else { return nil }
+        if isFramed, let pages { return try encodedItem(pages, &ring, &stream) }
+        guard let unit = try stream.nextUnit(of: ring) else { return nil }
         guard isFramed else { return .stream(header: [], unit: unit, written: 0) }
         let now = MonotonicTime.now
         let (first, second) = ring.storedParts(limit: unit.payloadBytes)
         let header = encoder.dataHeader(first, second)
         composed.append((.init(bytes: header.count + unit.payloadBytes, kind: .data), now))
         return .stream(header: header, unit: unit, written: 0)
+    }
+
+    /// The ring lets go of what is encoded at once.
+    private mutating func encodedItem(
+        _ pages: PageEncoding, _ ring: inout StagingRing, _ stream: inout OutgoingStream
+    ) throws(StreamError) -> Item? {
+        guard let unit = try stream.nextUnit(of: ring, into: &pages.encoder) else {
+            partialBytes = ring.storedBytes
+            return nil
+        }
+        partialBytes = 0
+        let now = MonotonicTime.now
+        let payload = pages.encoder.finish()
+        ring.didRead(unit.payloadBytes)
+        let header = encoder.encodedDataHeader(payload)
+        composed.append((.init(bytes: header.count + payload.count, kind: .data), now))
+        return .encoded(header: header, payload: payload, written: 0, then: unit.landmark.map(Landmark.stream))
+    }
+
+    private mutating func writeEncoded(
+        _ header: [UInt8], _ payload: UnsafeRawBufferPointer, _ written: Int, _ landmark: Landmark?
+    ) -> Progress {
+        let headerGone = min(written, header.count)
+        let transfer = header.withUnsafeBytes {
+            DescriptorIO.write(
+                link, UnsafeRawBufferPointer(rebasing: $0[headerGone...]),
+                UnsafeRawBufferPointer(rebasing: payload[(written - headerGone)...]),
+                UnsafeRawBufferPointer(start: nil, count: 0))
+        }
+        guard case .bytes(let count) = transfer else { return progress(of: transfer) }
+        if written + count == header.count + payload.count {
+            streamBytes += UInt64(header.count + payload.count)
+            current = nil
+            return .moved(landmark: landmark)
+        }
+        current = .encoded(header: header, payload: payload, written: written + count, then: landmark)
+        return .moved(landmark: nil)
     }
 
     private mutating func writeOwn(_ bytes: [UInt8], _ written: Int, _ landmark: Landmark?) -> Progress {
@@ -123,6 +177,7 @@ struct LinkWriter {
         guard case .bytes(let count) = transfer else { return progress(of: transfer) }
         if written + count == header.count + unit.payloadBytes {
             ring.didRead(unit.payloadBytes)
+            streamBytes += UInt64(header.count + unit.payloadBytes)
             current = nil
             return .moved(landmark: unit.landmark.map(Landmark.stream))
         }

@@ -14,20 +14,21 @@ public final class PrimaryRelay: @unchecked Sendable {
         public var session: PrimarySession.Configuration
         /// This run's name, which the backup hears.
         public var run: UInt64
-        public var stagingBytes: Int
-        public var periodNanoseconds: Int64
+        public var helper: HelperSettings
+        /// How pages are encoded where the backup understands it; nil where they are not (`-u`).
+        public var pages: PageSettings?
         /// How long the last words may take to leave, and the backup's answer to them to arrive.
         public var farewellNanoseconds: Int64 = 1_000_000_000
         /// How often the guest is looked at.
         public var guestCheckNanoseconds: Int64 = 100_000_000
 
         public init(
-            session: PrimarySession.Configuration, run: UInt64, stagingBytes: Int, periodNanoseconds: Int64
+            session: PrimarySession.Configuration, run: UInt64, helper: HelperSettings, pages: PageSettings? = nil
         ) {
+            self.pages = pages
             self.session = session
             self.run = run
-            self.stagingBytes = stagingBytes
-            self.periodNanoseconds = periodNanoseconds
+            self.helper = helper
         }
     }
 
@@ -103,7 +104,7 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     private enum FramesWanted {
         case no
-        case begin(ProtocolVersion)
+        case begin(LinkTerms)
         case begun
     }
 
@@ -115,7 +116,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     public init(
         link: Int32, back: Int32, configuration: Configuration, ports: Ports, log: Log
     ) throws(SystemError) {
-        let stream = try Descriptor.pipe(bytes: configuration.stagingBytes)
+        let stream = try Descriptor.pipe(bytes: configuration.helper.stagingBytes)
         streamEnd = stream.one.release()
         streamForLibxl = stream.other
         let controls = try Descriptor.messageSockets()
@@ -124,7 +125,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         lease = try SharedLease()
         signals = try Descriptor.event()
         saveReturned = try Descriptor.event()
-        memory = try MappedMemory(byteCount: configuration.stagingBytes)
+        memory = try MappedMemory(byteCount: configuration.helper.stagingBytes)
         ring = StagingRing(storage: memory.bytes)
 
         self.link = link
@@ -142,7 +143,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     public var signalEvent: Int32 { signals.raw }
 
     public func start() throws(SystemError) {
-        _ = HelperControl.send(.begin(periodNanoseconds: configuration.periodNanoseconds), on: control.raw)
+        _ = HelperControl.send(.begin(configuration.helper), on: control.raw)
         thread = try Thread(name: "romulus-relay") { [self] in run() }
     }
 
@@ -299,21 +300,21 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func reached(_ landmark: LinkWriter.Landmark) {
         switch landmark {
         case .stream(.headersEnd):
-            if back.descriptor >= 0 { writer.queue(record: Announcement(run: configuration.run).encoded()) }
+            guard back.descriptor >= 0 else { break }
+            let features: Features = configuration.pages == nil ? [] : .encodedData
+            writer.queue(record: Announcement(features: features, run: configuration.run).encoded())
         case .stream(.recordBoundary):
-            guard case .begin(let version) = framesWanted else { break }
-            framesWanted = .begun
-            outgoing.framesBegin()
-            writer.queue(record: FramesBegin.encoded(version: version), then: .framesBegun)
-            writer.beginFrames()
+            guard case .begin(let terms) = framesWanted else { break }
+            beginFrames(terms)
         case .stream(.firstCheckpoint):
             isFirstCheckpointSent = true
             perform(session.handle(.firstCheckpointSent, now: .now))
             outgoing.isLookingForRecordBoundary = false
         case .stream(.checkpointEnd(let pages, let streamBytes)):
-            statistics.epochStaged(pages: pages)
+            let size = EpochSize(pages: pages, streamBytes: streamBytes, linkBytes: writer.takeStreamBytes())
+            statistics.epochSent(size)
             epochsStaged = epochsStaged.next
-            ports.trace?.sent(epochsStaged, pages: pages, bytes: streamBytes, at: .now)
+            ports.trace?.sent(size, at: .now)
             if writer.isFramed {
                 let message = Message.epochEnd(epochsStaged, streamBytes: streamBytes)
                 if session.mayEndEpoch { writer.queue(message, then: .epochEndSent) } else { firstEpochEnd = message }
@@ -324,6 +325,19 @@ public final class PrimaryRelay: @unchecked Sendable {
             perform(session.handle(.framesBegun, now: .now))
         case .epochEndSent:
             perform(session.handle(.epochSent, now: .now))
+        }
+    }
+
+    private func beginFrames(_ terms: LinkTerms) {
+        framesWanted = .begun
+        outgoing.framesBegin()
+        writer.queue(record: FramesBegin.encoded(version: terms.version), then: .framesBegun)
+        writer.beginFrames()
+        guard let pages = configuration.pages, terms.pageSlots >= PageCache.fewestSlots else { return }
+        do throws(SystemError) {
+            writer.pages = try PageEncoding(pages, slots: terms.pageSlots)
+        } catch {
+            log.warning("no memory to encode pages with (\(error)): they go as they are; lower page_cache_mib")
         }
     }
 
@@ -376,7 +390,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func overran(_ count: Int) {
         statistics.overrunCount = count
         guard overrunLimiter.passes(at: .now) else { return }
-        let period = configuration.periodNanoseconds.inMilliseconds
+        let period = configuration.helper.periodNanoseconds.inMilliseconds
         log.note("an epoch took longer than the period of \(period) ms, so the next began at once (\(count) so far)")
     }
 
@@ -385,8 +399,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func perform(_ actions: [PrimarySession.Action]) {
         for action in actions {
             switch action {
-            case .beginFrames(let version):
-                framesWanted = .begin(version)
+            case .beginFrames(let terms):
+                framesWanted = .begin(terms)
                 outgoing.isLookingForRecordBoundary = true
             case .send(let message):
                 if case .farewell = message { isFarewellQueued = true }

@@ -6,6 +6,10 @@ public struct RunStatistics: Sendable {
     public private(set) var epochCount: UInt64 = 0
     public private(set) var pauseNanoseconds = Distribution()
     public private(set) var pages = Distribution()
+    public private(set) var streamBytes = Distribution()
+    public private(set) var linkBytes = Distribution()
+    /// As `EpochTimes.parts`.
+    public private(set) var pauseParts = [Distribution](repeating: Distribution(), count: 6)
     public private(set) var stagingFullCount = 0
     public var overrunCount = 0
 
@@ -28,21 +32,46 @@ public struct RunStatistics: Sendable {
     }
 
     /// The first epoch is the whole guest: it says nothing about the others.
-    mutating func epochStaged(pages count: Int) {
-        if epochsStaged > 0 { pages.add(Int64(count)) }
+    mutating func epochSent(_ size: EpochSize) {
+        if epochsStaged > 0 {
+            pages.add(Int64(size.pages))
+            streamBytes.add(Int64(size.streamBytes))
+            linkBytes.add(Int64(size.linkBytes))
+        }
         epochsStaged += 1
     }
     private var epochsStaged = 0
 
-    mutating func epochResumed(_ times: EpochTimes) { pauseNanoseconds.add(times.pauseNanoseconds) }
+    mutating func epochResumed(_ times: EpochTimes) {
+        pauseNanoseconds.add(times.pauseNanoseconds)
+        for (index, part) in times.parts.enumerated() { pauseParts[index].add(part) }
+    }
+
     mutating func committed(_ epoch: Epoch) { epochCount = epoch.rawValue }
     mutating func stagingWasFull() { stagingFullCount += 1 }
+
+    /// The mean pause's parts, in microseconds.
+    private var pauseInParts: String {
+        zip(["suspend", "log", "copy", "state", "hold", "resume"], pauseParts)
+            .map { "\($0) \($1.mean / 1000)" }.joined(separator: ", ") + " us"
+    }
 
     /// The run in one line.
     public func summary(at now: MonotonicTime) -> String {
         let seconds = Double((now - startedAt).inMilliseconds) / 1000
         return "\(epochCount) epochs in \(seconds) s; pages per epoch \(pages.mean) (most \(pages.largest));"
-            + " pause \(pauseNanoseconds.mean.inMilliseconds) ms (longest \(pauseNanoseconds.largest.inMilliseconds) ms);"
+            + " \(linkBytes.mean >> 10) of \(streamBytes.mean >> 10) KiB per epoch over the link;"
+            + " pause \(pauseNanoseconds.mean.inMilliseconds) ms (longest \(pauseNanoseconds.largest.inMilliseconds) ms:"
+            + " \(pauseInParts));"
             + " \(overrunCount) epochs took longer than the period; staging was full \(stagingFullCount) times"
     }
+}
+
+/// What one epoch came to.
+struct EpochSize {
+    var pages: Int
+    /// Of the stock stream.
+    var streamBytes: UInt64
+    /// What of it, encoded, went over the link.
+    var linkBytes: UInt64
 }

@@ -10,7 +10,8 @@
  *     grant_offset      grant table frame 0, one page
  *     types_offset      one octet for each page: enum simxen_page_type
  *     dirty_offset      log-dirty bitmap, page n is bit n % 64 of word n / 64
- *     memory_offset     the memory, page n at n * SIMXEN_PAGE_LENGTH
+ *     frames_offset     struct simxen_frame for each frame
+ *     memory_offset     the memory, frame f at f * SIMXEN_PAGE_LENGTH; page n is frame n until it is given back
  *
  * Every field that changes while a helper runs is read and written through the functions below, which are atomic.
  */
@@ -24,11 +25,13 @@
 #include <unistd.h>
 
 #define SIMXEN_MAGIC 0x3130584d49534e58ULL
-#define SIMXEN_VERSION 1u
+#define SIMXEN_VERSION 3u
 #define SIMXEN_PAGE_LENGTH 4096u
 #define SIMXEN_CONTEXT_CAPACITY 65536u
 #define SIMXEN_PARAM_COUNT 64u
 #define SIMXEN_MAX_PAGES (1ULL << 24)
+/* For pages that are populated anew: a frame is used once. */
+#define SIMXEN_SPARE_FRAMES 256u
 #define SIMXEN_MAX_LEAVES 512u
 #define SIMXEN_MAX_MSRS 16u
 
@@ -86,6 +89,7 @@ struct simxen_domain {
     uint64_t grant_offset;
     uint64_t types_offset;
     uint64_t dirty_offset;
+    uint64_t frames_offset;
     uint64_t memory_offset;
     uint64_t file_length;
 
@@ -97,6 +101,9 @@ struct simxen_domain {
     uint32_t log_dirty;
     uint32_t guests_writing; /* guest threads between simxen_guest_enter and simxen_guest_leave */
     uint32_t context_length;
+    uint32_t spares_used;
+
+    uint64_t copying_allocations; /* of the heap, by whoever copied the suspended guest */
 
     uint32_t tsc_mode;
     uint32_t tsc_khz;
@@ -124,6 +131,14 @@ struct simxen_policy {
     uint8_t msrs[SIMXEN_MAX_MSRS * 16];     /* xen_msr_entry_t */
 };
 
+struct simxen_frame {
+    uint32_t page_frame; /* of the page with this number: its frame and one, or 0 for the frame with the same number */
+    uint32_t pins;       /* foreign mappings of this frame */
+    uint32_t retired;    /* given back by the guest, and still its own while it is pinned */
+};
+
+static inline uint64_t simxen_frame_count(uint64_t page_count) { return page_count + SIMXEN_SPARE_FRAMES; }
+
 static inline uint64_t simxen_round_to_page(uint64_t length) {
     return (length + SIMXEN_PAGE_LENGTH - 1) / SIMXEN_PAGE_LENGTH * SIMXEN_PAGE_LENGTH;
 }
@@ -143,8 +158,10 @@ static inline void simxen_lay_out(struct simxen_domain *d, uint32_t domid, uint6
     d->grant_offset = d->policy_offset + simxen_round_to_page(sizeof(struct simxen_policy));
     d->types_offset = d->grant_offset + SIMXEN_PAGE_LENGTH;
     d->dirty_offset = d->types_offset + simxen_round_to_page(page_count);
-    d->memory_offset = d->dirty_offset + simxen_round_to_page(simxen_bitmap_length(page_count));
-    d->file_length = d->memory_offset + page_count * SIMXEN_PAGE_LENGTH;
+    d->frames_offset = d->dirty_offset + simxen_round_to_page(simxen_bitmap_length(page_count));
+    d->memory_offset =
+        d->frames_offset + simxen_round_to_page(simxen_frame_count(page_count) * sizeof(struct simxen_frame));
+    d->file_length = d->memory_offset + simxen_frame_count(page_count) * SIMXEN_PAGE_LENGTH;
 }
 
 static inline uint8_t *simxen_context(struct simxen_domain *d) { return (uint8_t *)d + d->context_offset; }
@@ -156,9 +173,16 @@ static inline uint8_t *simxen_types(struct simxen_domain *d) { return (uint8_t *
 static inline uint64_t *simxen_dirty_words(struct simxen_domain *d) {
     return (uint64_t *)((uint8_t *)d + d->dirty_offset);
 }
-/* Page n of the memory; n < page_count is the caller's duty. */
+static inline struct simxen_frame *simxen_frames(struct simxen_domain *d) {
+    return (struct simxen_frame *)((uint8_t *)d + d->frames_offset);
+}
+/* The frame of page n; n < page_count is the caller's duty. */
+static inline uint64_t simxen_frame_of(struct simxen_domain *d, uint64_t n) {
+    uint32_t frame = __atomic_load_n(&simxen_frames(d)[n].page_frame, __ATOMIC_SEQ_CST);
+    return frame ? frame - 1 : n;
+}
 static inline uint8_t *simxen_page(struct simxen_domain *d, uint64_t n) {
-    return (uint8_t *)d + d->memory_offset + n * SIMXEN_PAGE_LENGTH;
+    return (uint8_t *)d + d->memory_offset + simxen_frame_of(d, n) * SIMXEN_PAGE_LENGTH;
 }
 
 static inline uint32_t simxen_load(const uint32_t *field) { return __atomic_load_n(field, __ATOMIC_SEQ_CST); }
@@ -171,6 +195,31 @@ static inline void simxen_store(uint32_t *field, uint32_t value) { __atomic_stor
 static inline void simxen_mark_dirty(struct simxen_domain *d, uint64_t n) {
     if (simxen_load(&d->log_dirty))
         __atomic_fetch_or(simxen_dirty_words(d) + n / 64, 1ULL << (n % 64), __ATOMIC_SEQ_CST);
+}
+
+/* The guest's balloon grows by page n. Who has it mapped keeps it, and it stays counted as the guest's as long. */
+static inline void simxen_give_back(struct simxen_domain *d, uint64_t n) {
+    simxen_types(d)[n] = SIMXEN_PAGE_HOLE;
+    simxen_store(&simxen_frames(d)[simxen_frame_of(d, n)].retired, 1);
+}
+
+/* The balloon shrinks: page n is there again, in a frame of its own and empty. Returns 0 when no spare frame is left. */
+static inline int simxen_take_again(struct simxen_domain *d, uint64_t n) {
+    uint32_t spare = __atomic_fetch_add(&d->spares_used, 1, __ATOMIC_SEQ_CST);
+    if (spare >= SIMXEN_SPARE_FRAMES)
+        return 0;
+    simxen_store(&simxen_frames(d)[n].page_frame, (uint32_t)d->page_count + spare + 1);
+    simxen_types(d)[n] = SIMXEN_PAGE_RAM;
+    simxen_mark_dirty(d, n);
+    return 1;
+}
+
+/* Frames that the guest has given back and that somebody still has mapped. */
+static inline uint64_t simxen_kept_frames(struct simxen_domain *d) {
+    uint64_t kept = 0;
+    for (uint64_t f = 0; f < simxen_frame_count(d->page_count); f++)
+        kept += simxen_load(&simxen_frames(d)[f].retired) && simxen_load(&simxen_frames(d)[f].pins);
+    return kept;
 }
 
 static inline void simxen_suspend(struct simxen_domain *d) {

@@ -1,0 +1,255 @@
+import CXen
+import Glibc
+import RomulusCore
+
+/// The Remus save of an x86 HVM or PVH guest, in place of xc_domain_save: the same stream, but while the guest stands still
+/// its dirty pages are only copied aside; they are written when it runs again.
+public final class NativeSave {
+    public struct Configuration {
+        public var stream: Int32
+        public var domain: UInt32
+        /// Memory for what is copied while the guest stands still, in bytes. More than that is written at once, and the
+        /// guest waits.
+        public var stagingBytes: Int
+
+        public init(stream: Int32, domain: UInt32, stagingBytes: Int) {
+            self.stream = stream
+            self.domain = domain
+            self.stagingBytes = stagingBytes
+        }
+    }
+
+    /// What a run needs of its guest; anything else is the stock engine's.
+    ///
+    /// - Returns: why this guest is not for this engine, or nil.
+    public static func objection(
+        _ interface: OpaquePointer?, _ domain: UInt32, flags: UInt32, _ callbacks: save_callbacks
+    ) -> String? {
+        #if arch(x86_64)
+            guard let info = try? Self.info(interface, domain) else { return "the domain cannot be looked at" }
+            if info.hvm == 0 { return "it is a PV guest" }
+            if info.nr_paged_pages != 0 || info.nr_shared_pages != 0 { return "its memory is paged or shared" }
+            if flags & UInt32(XCFLAGS_LIVE) == 0 { return "the save is not live" }
+            if flags & UInt32(XCFLAGS_DEBUG) != 0 { return "the save is to be verified" }
+            if callbacks.precopy_policy != nil { return "libxl decides when the first copy is good enough" }
+            if callbacks.switch_qemu_logdirty == nil { return "libxl gives no way to log a device model's writes" }
+            return nil
+        #else
+            return "this is not x86"
+        #endif
+    }
+
+    /// Pages that are copied in one go: their types, and then their contents, stay in the cache.
+    private static let batchPages = RecordBuffer.alignedPages
+
+    private let interface: OpaquePointer?
+    private let configuration: Configuration
+    private let callbacks: save_callbacks
+    private let note: (EpochTimes.Copying) -> Void
+    private let pageCount: Int
+    private let log: DirtyLog
+    private let memory: GuestMemory
+    private let machine: MachineState
+    private let staging: MappedMemory
+    private var buffer: RecordBuffer
+    private let entries: UnsafeMutableBufferPointer<UInt64>
+    private let contents: UnsafeMutableBufferPointer<UnsafeRawPointer?>
+    private var isDeviceModelLogging = false
+    private var progressPrefix: UnsafeMutablePointer<CChar>?
+
+    /// - Parameters:
+    ///   - callbacks: libxl's, or those that stand before them.
+    ///   - note: hears of every epoch's copying before the guest is resumed.
+    public init(
+        _ interface: OpaquePointer?, _ configuration: Configuration, _ callbacks: save_callbacks,
+        note: @escaping (EpochTimes.Copying) -> Void
+    ) throws(SystemError) {
+        self.note = note
+        self.interface = interface
+        self.configuration = configuration
+        self.callbacks = callbacks
+        var pages: UInt = 0
+        guard xc_domain_nr_gpfns(interface, configuration.domain, &pages) >= 0, pages > 0 else {
+            throw SystemError("the size of the guest's memory cannot be read")
+        }
+        pageCount = Int(pages)
+        log = try DirtyLog(interface, configuration.domain, pageCount: pageCount)
+        memory = try GuestMemory(interface, configuration.domain, pageCount: pageCount)
+        machine = MachineState(interface, configuration.domain)
+        let least = RecordBuffer.pageDataBytes(pages: Self.batchPages) + MachineState.roomBytes
+        staging = try MappedMemory(byteCount: max(configuration.stagingBytes, least))
+        buffer = RecordBuffer(storage: staging.bytes)
+        entries = .allocate(capacity: Self.batchPages)
+        entries.initialize(repeating: 0)
+        contents = .allocate(capacity: Self.batchPages)
+        contents.initialize(repeating: nil)
+    }
+
+    deinit {
+        if isDeviceModelLogging { _ = callbacks.switch_qemu_logdirty?(configuration.domain, 0, callbacks.data) }
+        setProgressPrefix(nil)
+        entries.deallocate()
+        contents.deallocate()
+    }
+
+    /// Until the run ends.
+    ///
+    /// - Returns: what the callback said that ended it: 0 or less.
+    public func run() throws(SystemError) -> Int32 {
+        guard callbacks.switch_qemu_logdirty?(configuration.domain, 1, callbacks.data) == 0 else {
+            throw SystemError("the device model does not log its writes", code: EIO)
+        }
+        isDeviceModelLogging = true
+        try begin()
+        try log.start()
+        try copyLive()
+        while true {
+            let result = try checkpoint()
+            if result <= 0 { return result }
+        }
+    }
+
+    // MARK: The first copy
+
+    private func begin() throws(SystemError) {
+        let version = xc_version(interface, XENVER_version, nil)
+        guard version >= 0 else { throw SystemError("Xen's version cannot be read") }
+        buffer.headers(
+            guestType: LibxcFormat.guestTypeHVM, xenMajor: UInt32(version) >> 16, xenMinor: UInt32(version) & 0xFFFF)
+        try machine.writeStatic(to: &buffer)
+        buffer.record(.staticDataEnd)
+        try writeOut()
+    }
+
+    /// While the guest runs: everything once, then what was written meanwhile, until another round would not gain much.
+    private func copyLive() throws(SystemError) {
+        log.markAll()
+        var policy = LivePolicy(pages: pageCount)
+        while true {
+            setProgressPrefix("Frames iteration \(policy.round)")
+            memory.beginRound(countedPages: nil)
+            try copyDirty(isFirstCopy: true, expectedPages: policy.pages)
+            try writeOut()
+            guard policy.goesOn else { break }
+            policy.roundBegins(pages: try log.take(isFinal: false))
+        }
+        setProgressPrefix(nil)
+    }
+
+    /// libxenctrl keeps the pointer.
+    private func setProgressPrefix(_ text: String?) {
+        let old = progressPrefix
+        progressPrefix = text.flatMap { strdup($0) }
+        xc_set_progress_prefix(interface, progressPrefix)
+        free(old)
+    }
+
+    // MARK: Every epoch
+
+    private func checkpoint() throws(SystemError) -> Int32 {
+        guard let suspend = callbacks.suspend, suspend(callbacks.data) != 0 else {
+            throw SystemError("the guest was not suspended", code: EAGAIN)
+        }
+        memory.beginRound(countedPages: try suspendedInfo().nr_pages)
+        _ = try log.take(isFinal: true)
+        let logRead = MonotonicTime.now
+        try copyDirty(isFirstCopy: false)
+        note(.init(logRead: logRead, pagesCopied: .now))
+        try makeRoom(MachineState.roomBytes)
+        try machine.write(to: &buffer)
+        buffer.record(.checkpoint)
+        memory.endRound(countedPages: try Self.info(interface, configuration.domain).nr_pages)
+
+        guard let postcopy = callbacks.postcopy, let finish = callbacks.checkpoint else { return -1 }
+        let resumed = postcopy(callbacks.data)
+        guard resumed > 0 else { return resumed }
+        try writeOut()
+        try memory.sweep(parts: 64)
+        return finish(callbacks.data)
+    }
+
+    private func suspendedInfo() throws(SystemError) -> xc_dominfo_t {
+        let info = try Self.info(interface, configuration.domain)
+        guard info.shutdown != 0, info.shutdown_reason == UInt32(SHUTDOWN_suspend) else {
+            throw SystemError("the guest has not been suspended", code: EAGAIN)
+        }
+        guard info.nr_paged_pages == 0, info.nr_shared_pages == 0 else {
+            throw SystemError(
+                "the guest's memory is paged or shared now, which only the stock engine saves", code: ENOTSUP)
+        }
+        return info
+    }
+
+    private static func info(_ interface: OpaquePointer?, _ domain: UInt32) throws(SystemError) -> xc_dominfo_t {
+        var info = xc_dominfo_t()
+        guard xc_domain_getinfo(interface, domain, 1, &info) == 1, info.domid == domain else {
+            throw SystemError("the domain is gone", code: ESRCH)
+        }
+        return info
+    }
+
+    // MARK: Pages
+
+    /// - Parameter isFirstCopy: then a page that is not there need not be named, for the backup has none either.
+    private func copyDirty(isFirstCopy: Bool, expectedPages: Int = 0) throws(SystemError) {
+        var scan = log.scan
+        var done = 0
+        while true {
+            let found = scan.next(into: entries)
+            if found == 0 { break }
+            if isFirstCopy { xc_report_progress_step(interface, UInt(min(done, expectedPages)), UInt(expectedPages)) }
+            done += found
+            let batch = UnsafeMutableBufferPointer(rebasing: entries[..<found])
+            try memory.addTypes(to: batch)
+            try copy(batch, isFirstCopy: isFirstCopy)
+        }
+        if isFirstCopy { xc_report_progress_step(interface, UInt(expectedPages), UInt(expectedPages)) }
+    }
+
+    private func copy(_ batch: UnsafeMutableBufferPointer<UInt64>, isFirstCopy: Bool) throws(SystemError) {
+        try makeRoom(RecordBuffer.pageDataBytes(pages: batch.count))
+        for entry in batch where LibxcFormat.pageTypeHasContents(entry >> LibxcFormat.pageTypeShift) == true {
+            try memory.prepare(Int(entry & LibxcFormat.pfnMask))
+        }
+        var count = 0
+        for entry in batch {
+            let type = entry >> LibxcFormat.pageTypeShift
+            switch LibxcFormat.pageTypeHasContents(type) {
+            case true?:
+                contents[count] = memory.page(Int(entry & LibxcFormat.pfnMask))
+                if contents[count] == nil {
+                    // It came into being since, and so is in the next round's log of writes.
+                    if isFirstCopy { continue }
+                    throw SystemError("page \(entry & LibxcFormat.pfnMask) of the guest cannot be mapped", code: EFAULT)
+                }
+            case false?:
+                if isFirstCopy, type == LibxcFormat.invalidPageType { continue }
+                contents[count] = nil
+            case nil: throw SystemError("a page of the guest has the unknown type \(type)", code: ENOTSUP)
+            }
+            batch[count] = entry
+            count += 1
+        }
+        guard count > 0 else { return }
+        buffer.pageData(
+            UnsafeBufferPointer(rebasing: batch[..<count]), UnsafeBufferPointer(rebasing: contents[..<count]))
+    }
+
+    // MARK: The stream
+
+    private func makeRoom(_ bytes: Int) throws(SystemError) {
+        if buffer.freeBytes < bytes { try writeOut() }
+    }
+
+    private func writeOut() throws(SystemError) {
+        var left = buffer.filled
+        while !left.isEmpty {
+            switch DescriptorIO.write(configuration.stream, left) {
+            case .bytes(let count): left = UnsafeRawBufferPointer(rebasing: left[count...])
+            case .failed(let error): throw error
+            case .wouldBlock, .endOfFile: throw SystemError("write")
+            }
+        }
+        buffer.reset()
+    }
+}

@@ -1,0 +1,73 @@
+import Testing
+
+@testable import RomulusCore
+
+@Suite struct PageEngineTests {
+    private func scan(_ words: [UInt64], pageCount: Int, room: Int) -> [UInt64] {
+        words.withUnsafeBufferPointer { words in
+            var scan = DirtyScan(words: words.baseAddress!, pageCount: pageCount)
+            var room = [UInt64](repeating: 0, count: room)
+            var found: [UInt64] = []
+            while true {
+                let count = room.withUnsafeMutableBufferPointer { scan.next(into: $0) }
+                if count == 0 { break }
+                found += room.prefix(count)
+            }
+            let again = room.withUnsafeMutableBufferPointer { scan.next(into: $0) }
+            #expect(again == 0, "the end stays the end")
+            return found
+        }
+    }
+
+    @Test func aScanFindsEveryDirtyPageOnceAndNoneBehindTheLast() {
+        var generator = SystemRandomNumberGenerator()
+        for pageCount in [1, 63, 64, 65, 127, 128, 1000, 4096] {
+            for density in [UInt64(1), 8, 64, 1000] {
+                let words = (0..<(pageCount + 63) / 64).map { _ in
+                    (0..<64).reduce(UInt64(0)) { word, bit in
+                        UInt64.random(in: 0..<density, using: &generator) == 0 ? word | 1 << UInt64(bit) : word
+                    }
+                }
+                let expected = (0..<pageCount).filter { words[$0 / 64] >> UInt64($0 % 64) & 1 != 0 }.map(UInt64.init)
+                for room in [1, 7, 512] { #expect(scan(words, pageCount: pageCount, room: room) == expected) }
+            }
+        }
+    }
+
+    @Test func whatTheBufferHoldsIsAStreamThatOurOwnCheckTakes() throws {
+        let storage = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 4096)
+        defer { storage.deallocate() }
+        var buffer = RecordBuffer(storage: storage)
+        let page = [UInt8](repeating: 7, count: 4096)
+        page.withUnsafeBytes { page in
+            let entries: [UInt64] = [5, 6 | 0xF << 60, 9]
+            let contents = [page.baseAddress, nil, page.baseAddress]
+            entries.withUnsafeBufferPointer { entries in
+                contents.withUnsafeBufferPointer { buffer.pageData(entries, $0) }
+            }
+        }
+        #expect(buffer.filledBytes == RecordBuffer.pageDataBytes(pages: 3) - 4096)
+        [UInt8](1...5).withUnsafeBytes { buffer.record(.hvmContext, $0) }
+        #expect(buffer.filledBytes % 8 == 0)
+        buffer.record(.checkpoint)
+        // libxl's CHECKPOINT_END has the same form.
+        buffer.record(.init(rawValue: LibxlFormat.RecordType.checkpointEnd.rawValue))
+        #expect(try EpochCheck.pageCount(of: buffer.filled) == 3)
+        buffer.reset()
+        buffer.headers(guestType: LibxcFormat.guestTypeHVM, xenMajor: 4, xenMinor: 17)
+        #expect(buffer.filledBytes == LibxcFormat.imageHeaderBytes + LibxcFormat.domainHeaderBytes)
+        #expect(buffer.freeBytes == storage.count - buffer.filledBytes)
+    }
+
+    @Test func theFirstCopyStopsWhereAnotherRoundWouldNotGainMuch() {
+        func rounds(_ dirty: [Int]) -> Int {
+            var policy = LivePolicy(pages: 100_000)
+            for pages in dirty where policy.goesOn { policy.roundBegins(pages: pages) }
+            return policy.round
+        }
+        #expect(rounds([20, 20, 20]) == 1, "few pages are left to the suspension")
+        #expect(rounds([1000, 900, 800, 700]) == 2, "the guest writes as fast as it is copied")
+        #expect(rounds([40_000, 10_000, 2000, 500, 100, 60]) == 5)
+        #expect(rounds([0, 0]) == 1)
+    }
+}
