@@ -6,6 +6,7 @@
  *   reset              forgets the pauses so far
  *   pauses             "count mean median max" of the pauses since the last reset, in microseconds
  *   dirty N            from now on dirties N MiB per second; "dirty max" as fast as it can; "dirty 0" not at all
+ *   work KIND          one of the kinds in work.c; "work none" ends it
  *   check              "OK" when every page of the checked region holds what was last written there, else "BAD ..."
  *   stream             "<last n received> <last g sent>" of the most recent connection in stream.c, or "BAD ..."
  *   poweroff           shuts the guest down
@@ -194,6 +195,8 @@ static void obey(char *command, char *answer, size_t size)
         describe_pauses(answer, size);
     } else if (!strncmp(command, "dirty ", 6)) {
         dirty_rate = !strcmp(command + 6, "max") ? -1 : atol(command + 6);
+    } else if (!strncmp(command, "work ", 5)) {
+        work(command + 5);
     } else if (!strcmp(command, "check")) {
         check(answer, size);
     } else if (!strcmp(command, "stream")) {

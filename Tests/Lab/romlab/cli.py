@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from . import demo, measure, runner
+from . import demo, measure, record, runner
 from .lab import Lab
 from .shell import LabError, say, warn
 
@@ -18,6 +18,7 @@ USAGE = """usage: lab COMMAND
   test [NAME…]       run the scenarios (--budget SECONDS bounds them all), then take everything down
   demo               the story: protect a guest, pull the plug, see it go on; then take everything down
   measure            stock and Romulus in one run, as ratios; then take everything down
+  record             what a guest writes, as traces for `make bench`; then take everything down
   list               what the scenarios are
   images             make what the hosts boot from, and nothing else"""
 
@@ -26,7 +27,9 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup stays nohup
         signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
-    commands = {"up": _up, "down": _down, "ssh": _ssh, "images": _images, "test": _test, "demo": _demo, "measure": _measure, "list": _list}
+    commands = {"up": _up, "down": _down, "ssh": _ssh, "images": _images, "test": _test, "demo": _demo,
+                "measure": _measure,
+                "record": _record, "list": _list}
     if not arguments or arguments[0] not in commands:
         warn(USAGE)
         return 2
@@ -99,6 +102,10 @@ def _demo(_: list[str]) -> int:
 
 def _measure(_: list[str]) -> int:
     return _from_nothing(measure.run)
+
+
+def _record(_: list[str]) -> int:
+    return _from_nothing(record.run)
 
 
 def _from_nothing(story: Callable[[Lab], None]) -> int:

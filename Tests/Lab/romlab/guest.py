@@ -43,10 +43,12 @@ def make_in_namespace(network: Network, make: Callable[[], socket.socket]) -> so
 class Guest:
     """A guest by its configuration in dom0's /guest, where its number is the end of its addresses and its MAC."""
 
-    def __init__(self, network: Network, name: str, config: str, number: int):
+    def __init__(self, network: Network, name: str, config: str, number: int, memory_mib: int):
         self.network = network
         self.name = name
         self.config = config
+        self.number = number
+        self.memory_mib = memory_mib
         self.address = f"10.77.0.{number}"
         self.address6 = f"fd77::{number}"
         self.mac = bytes((0x00, 0x16, 0x3E, 0x77, 0x00, number))

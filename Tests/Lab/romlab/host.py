@@ -21,7 +21,7 @@ MEMORY_MIB = 1536
 DOM0_MIB = 768
 XEN_OPTIONS = (
     f"dom0_mem={DOM0_MIB}M,max:{DOM0_MIB}M dom0_max_vcpus=1 com1=115200,8n1 console=com1 noreboot spec-ctrl=no xpti=0"
-    " pv-l1tf=0 watchdog=0")
+    " pv-l1tf=0 watchdog=0 loglvl=all guest_loglvl=all")
 SSH = [
     "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o",
     "ConnectTimeout=5", "-o", "ControlMaster=no", "-o", "ControlPath=none"]
@@ -178,6 +178,9 @@ class Host:
 
     def write(self, path: str, text: str) -> None:
         self.run(f"cat >{shlex.quote(path)} <<'LAB-END'\n{text}\nLAB-END")
+
+    def fetch(self, path: str) -> bytes:
+        return subprocess.run(self.ssh(f"cat {path}"), stdout=subprocess.PIPE, check=True, timeout=60).stdout
 
     def put_tree(self, folder: Path) -> None:
         """Copies a staged installation over the host's root."""

@@ -67,7 +67,8 @@ def _forget_old() -> None:
 
 def _key() -> str:
     digest = hashlib.sha256()
-    for path in sorted([*(HERE / "provision").rglob("*"), *(HERE / "guest").rglob("*"), Path(__file__)]):
+    folders = [HERE / name for name in ("provision", "guest", "witness")]
+    for path in sorted([*(path for folder in folders for path in folder.rglob("*")), Path(__file__)]):
         if path.is_file():
             digest.update(path.name.encode() + path.read_bytes())
     for package in ("linux-image-amd64", "xen-hypervisor-4.17-amd64", "xen-utils-4.17"):
@@ -104,6 +105,8 @@ def _make(folder: Path, images: Images) -> None:
     run("gcc", "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", guest, *sorted((HERE / "guest").glob("*.c")))
     _initramfs(images.guest_initrd, work / "guest-initrd", root, version, HERE / "guest/init", ["xen-netfront"], [guest])
     _finish_root(root, images)
+    run("gcc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", root / "usr/lib/lab-witness.so",
+        HERE / "witness/witness.c")
     say("dom0's image")
     _mkimage(root, images.root)
     shutil.rmtree(work)

@@ -25,11 +25,15 @@ class EpochLine:
     epoch: int
     requested: int
     suspend: int
+    log: int
     copy: int
+    state: int
+    hold: int
     resume: int
     pause: int
     pages: int
     bytes: int
+    link_bytes: int
     sent: int
     acknowledged: int
 

@@ -111,7 +111,9 @@ def _keep_evidence(lab: Lab, name: str) -> None:
     for host in lab.hosts:
         if host.is_on():
             try:
-                known = host.run("cat /var/log/messages; xl list; ps axf; tail -n 50 /var/log/xen/*.log", False, 30)
+                known = host.run(
+                    "cat /var/log/messages; xl list; xl dmesg | tail -n 50; ps axf;"
+                    " tail -n 50 /var/log/xen/*.log /var/log/xen/console/*.log", False, 30)
                 (lab.logs / f"{name}-host-{host.name}.txt").write_text(known.stdout)
             except (LabError, OSError):
                 pass

@@ -1,0 +1,56 @@
+"""At an epoch's boundary the replica's memory is the guest's, page for page: idle, in a build, in a storm of forks."""
+
+import struct
+
+from romlab.checks import wait_one_copy
+from romlab.guest import Guest
+from romlab.shell import say, wait_for
+
+LONGEST_SECONDS = 600
+EPOCHS = 2
+# Where Debian's kernel has Xen's shared_info page: the hypervisor's own, with its clock, made anew on every host.
+SHARED_INFO = 0x10
+
+
+def run(lab):
+    compare(lab, lab.pvh, 1, "forks")
+    compare(lab, lab.pvh, 2, "compile")
+    compare(lab, lab.hvm, 2, "none")
+
+
+def compare(lab, kind, vcpus, work):
+    lab.reset()
+    lab.a.run(f"sed 's/^vcpus = .*/vcpus = {vcpus}/' {kind.config} >/tmp/guest.cfg")
+    guest = lab.guest_on(Guest(lab.network, kind.name, "/tmp/guest.cfg", kind.number, kind.memory_mib), lab.a)
+    # Above the guest's RAM are the rings that dom0 writes to, and grant table frames, which are the hypervisor's too.
+    ram = kind.memory_mib << 8
+    for host in lab.hosts:
+        host.run(f"mkdir -p /tmp/witness; echo {ram} >/tmp/witness/pages; echo /usr/lib/lab-witness.so >/etc/ld.so.preload")
+    try:
+        guest.ask(f"work {work}")
+        protection = lab.start_protection(guest).wait_protected(240)
+        protection.wait_epochs(EPOCHS, 120)
+        lab.network.set_replication(False)
+        assert wait_one_copy(lab, guest) == "b"
+        found = wait_for("the failover line", lambda: epoch_of_failover(lab), 30)
+        before, after = memory(lab.a, f"epoch-{found}"), memory(lab.b, "replica")
+    finally:
+        for host in lab.hosts:
+            if host.is_on():
+                host.run("rm -rf /etc/ld.so.preload /tmp/witness", False)
+    different = [number for number in range(ram) if before[number] != after[number] and number != SHARED_INFO]
+    present = sum(1 for page in before if page)
+    say(f"  {kind.name}, {vcpus} vCPUs, work {work}: epoch {found}, {present} pages, {len(different)} different")
+    assert present > ram * 0.9, "the witness saw hardly any memory"
+    assert not different, f"pages differ: {[hex(number) for number in different[:20]]}"
+
+
+def epoch_of_failover(lab):
+    lines = lab.b.run("grep -o 'going on from epoch [0-9]*' /var/log/messages", False).stdout.split()
+    return int(lines[-1]) if lines else None
+
+
+def memory(host, name):
+    """As witness.c writes it."""
+    raw = host.fetch(f"/tmp/witness/{name}")
+    return struct.unpack(f"<{len(raw) // 8}Q", raw)
