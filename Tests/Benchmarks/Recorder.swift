@@ -3,8 +3,11 @@ import RomulusCore
 
 /// Makes a trace of what a run put on its link: `xl remus -s` with a command that keeps a copy (Tests/Lab).
 enum Recorder {
+    /// Beyond the first copy.
+    private static let longestEpochs = 12
+
     static func record(link: String, trace: String) throws {
-        let epochs = try epochs(onLink: try readFile(link))
+        let epochs = try epochs(onLink: try streamPart(of: try readFile(link))).prefix(longestEpochs + 1)
         guard epochs.count > 1 else { throw TraceError.notATrace(link) }
         let written = Set(epochs.dropFirst().joined().map(\.number))
         let slots = (written.count + 7) / 8 * 8
@@ -24,6 +27,16 @@ enum Recorder {
         defer { fclose(file) }
         _ = bytes.withUnsafeBytes { fwrite($0.baseAddress, 1, $0.count, file) }
         print("\(trace): \(epochs.count - 1) epochs, \(epochs.dropFirst().joined().count) pages, \(bytes.count) bytes")
+    }
+
+    /// Without the domain's configuration, which xl sends first.
+    private static func streamPart(of bytes: [UInt8]) throws -> [UInt8] {
+        let mark = Array("LibxlFmt".utf8)
+        for start in 0..<min(bytes.count - mark.count, 1 << 20)
+        where bytes[start..<start + mark.count].elementsEqual(mark) {
+            return Array(bytes[start...])
+        }
+        throw TraceError.unreadable("no libxl stream")
     }
 
     /// The pages of each epoch; the first is the first copy.

@@ -1,4 +1,5 @@
 import CPages
+import Foundation
 import Testing
 
 @testable import RomulusCore
@@ -208,6 +209,33 @@ private enum Pages {
         }
     }
 
+    /// What guests in the lab have written: the format is `Tests/Benchmarks/Traces.swift`'s.
+    @Test(arguments: ["idle", "compile"]) func recordedPagesAreTheSameAfterTheirWay(name: String) throws {
+        let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        let file = [UInt8](try Data(contentsOf: folder.appendingPathComponent("Benchmarks/traces/\(name).trace")))
+        func word(_ offset: Int) -> Int {
+            Int(file.withUnsafeBytes { $0.littleEndian(at: offset, as: UInt32.self) })
+        }
+        #expect(file.prefix(4) == ArraySlice("RMLT".utf8))
+        let recorded = Codec(slots: word(4), compression: .zstd)
+        let codec = Codec(slots: 256, compression: .lz4)
+        var pageCount = 0
+        var offset = 8
+        while offset < file.count {
+            let length = word(offset)
+            let bytes = try length == 0 ? [] : recorded.decode(Array(file[offset + 4..<offset + 4 + length]))
+            offset += 4 + length
+            // Wherever pages begin in it: any 4096 bytes are a page.
+            let pages = stride(from: 0, to: bytes.count - 4095, by: 4096).map { start in
+                (number: UInt64(start / 4096), bytes: Array(bytes[start..<start + 4096]))
+            }
+            guard !pages.isEmpty else { continue }
+            #expect(try codec.decode(codec.encode(pages)) == pages.flatMap(\.bytes))
+            pageCount += pages.count
+        }
+        #expect(pageCount > 5000 && offset == file.count)
+    }
+
     @Test func whatTheBackupHasCostsAFewBytes() throws {
         var random = Seeded(3)
         let codec = Codec(slots: 64, compression: .lz4)
@@ -237,20 +265,24 @@ private enum Pages {
         #expect(isTriedAgain)
     }
 
-    @Test func theLeastRecentlySentPageOfASetMakesRoom() {
+    @Test func aFullSetGivesAnySlotAwayAndAFreeOneIsTakenFirst() {
         let storage = UnsafeMutableRawBufferPointer.allocate(
             byteCount: PageCache.storageBytes(slots: 8), alignment: 64)
         defer { storage.deallocate() }
         storage.initializeMemory(as: UInt8.self, repeating: 0)
         var cache = PageCache(storage: storage)
-        func admit(_ number: UInt64) { cache.touch(cache.admit(number)) }
-        for number in UInt64(0)..<8 { admit(number) }
-        cache.touch(cache.find(0)!)
-        admit(8)
-        #expect(cache.find(1) == nil && cache.find(0) != nil && cache.find(8) != nil)
+        let slots = (UInt64(0)..<8).map { cache.admit($0) }
+        #expect(Set(slots).count == 8)
         cache.forget(5)
-        admit(9)
-        #expect(cache.find(2) != nil && cache.find(5) == nil, "a free slot is taken first")
+        let reused = cache.admit(9)
+        #expect(reused == slots[5] && cache.find(5) == nil && cache.find(9) == reused)
+        var given: Set<Int> = []
+        for number in UInt64(10)..<200 {
+            given.insert(cache.admit(number))
+            let kept = (UInt64(0)...number).filter { cache.find($0) != nil }
+            #expect(kept.count == 8 && kept.contains(number))
+        }
+        #expect(given == Set(slots), "every slot's turn comes")
     }
 
     @Test func cachesThatDifferAreNoticed() throws {

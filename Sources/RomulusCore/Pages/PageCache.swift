@@ -1,19 +1,19 @@
 /// The pages that the primary has sent last, as the backup has them in slots of the same numbers.
 ///
-/// Sets of eight slots, of which each page has one by its number; the least recently sent page of a set makes room
-/// (docs/encoding.md has what other rules come to). In memory of the caller's, which nothing here outgrows.
+/// Sets of eight slots, of which each page has one by its number; any page of a set makes room: guests write in rounds, where
+/// the page that was sent longest ago is the next to come (docs/encoding.md has what other rules come to). In memory of the caller's, which nothing here outgrows.
 public struct PageCache {
     static let ways = 8
     private static let nobody = UInt64.max
 
     private let owners: UnsafeMutablePointer<UInt64>
-    private let lastUses: UnsafeMutablePointer<UInt32>
     private let pages: UnsafeMutablePointer<UInt8>
     private let setCount: Int
-    private var time: UInt32 = 0
+    /// A linear congruential generator's (Knuth's MMIX): its upper bits say who makes room.
+    private var chance: UInt64 = 0
 
-    /// A page, and what is known of it.
-    static let slotBytes = PageFormat.pageBytes + MemoryLayout<UInt64>.stride + MemoryLayout<UInt32>.stride
+    /// A page, and whose it is.
+    static let slotBytes = PageFormat.pageBytes + MemoryLayout<UInt64>.stride
 
     /// The smallest cache that there is.
     public static let fewestSlots = ways
@@ -30,7 +30,6 @@ public struct PageCache {
         let behind = storage.baseAddress! + slots * PageFormat.pageBytes
         owners = behind.bindMemory(to: UInt64.self, capacity: slots)
         owners.update(repeating: Self.nobody, count: slots)
-        lastUses = (behind + slots * MemoryLayout<UInt64>.stride).bindMemory(to: UInt32.self, capacity: slots)
     }
 
     public var slotCount: Int { setCount * Self.ways }
@@ -48,25 +47,18 @@ public struct PageCache {
     /// A slot for a page that has none. Somebody else's is given away if need be; fill it.
     mutating func admit(_ number: UInt64) -> Int {
         let first = firstSlot(of: number)
-        var slot = first
-        for candidate in first..<first + Self.ways {
-            if owners[candidate] == Self.nobody {
-                slot = candidate
-                break
-            }
-            // Compared by distance, since the time wraps around.
-            if time &- lastUses[candidate] > time &- lastUses[slot] { slot = candidate }
-        }
+        let free = (first..<first + Self.ways).first { owners[$0] == Self.nobody }
+        let slot = free ?? first + anyWay()
         owners[slot] = number
         return slot
     }
 
-    mutating func touch(_ slot: Int) {
-        time &+= 1
-        lastUses[slot] = time
+    private mutating func anyWay() -> Int {
+        chance = chance &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        return Int(chance >> 61)
     }
 
-    mutating func forget(_ number: UInt64) {
+    func forget(_ number: UInt64) {
         if let slot = find(number) { owners[slot] = Self.nobody }
     }
 }

@@ -108,11 +108,8 @@ public struct PageEncoder {
             counts.zero += 1
         } else if let slot = cache.find(number) {
             changed(page, in: slot)
-            cache.touch(slot)
         } else {
-            let slot = cache.admit(number)
-            new(page, in: slot)
-            cache.touch(slot)
+            new(page, in: cache.admit(number))
         }
     }
 

@@ -12,6 +12,7 @@ from statistics import mean, median
 
 from .follow import LineFollower
 from .guest import Pauses, Prober
+from .host import Host
 from .lab import Lab
 from .protection import FAILOVER_LINE, Protection, watch_failover
 from .shell import say, wait_for
@@ -40,6 +41,8 @@ class Sample:
     parts: tuple[float, ...]
     link_bytes: float
     stream_bytes: float
+    # From xl's order to suspend until the guest takes it, and from there until it stands still, by xenstored's log.
+    order: tuple[float, float]
 
     @property
     def rate(self) -> float:
@@ -54,11 +57,21 @@ class Sample:
 def run(lab: Lab) -> None:
     lab.scenario = "measure"
     lab.up()
+    for part in (_measure_pauses, _print_latency, _print_failover):
+        part(lab)
+
+
+def pauses_only(lab: Lab) -> None:
+    lab.scenario = "measure"
+    lab.up()
+    _measure_pauses(lab)
+
+
+def _measure_pauses(lab: Lab) -> None:
     samples = [sample for mode in MODES for interval in INTERVALS for sample in _samples(lab, mode, interval)]
     _print_pauses(samples)
     _print_parts(samples)
-    _print_latency(lab)
-    _print_failover(lab)
+    _print_suspensions(samples)
 
 
 def _samples(lab: Lab, mode: str, interval: int) -> list[Sample]:
@@ -85,7 +98,8 @@ def _samples(lab: Lab, mode: str, interval: int) -> list[Sample]:
         time.sleep(WINDOW_SECONDS)
         pauses, cpu = guest.pauses(), _cpu(lab) - cpu
         found.append(_sample(mode, interval, load, pauses, cpu / WINDOW_SECONDS,
-                             protection.follower.epochs[seen:], _stock_pages(protection)[pages_seen:]))
+                             protection.follower.epochs[seen:], _stock_pages(protection)[pages_seen:],
+                             _orders(lab.a)[-pauses.count:]))
         say(f"{mode}, -i {interval}, dirty {load}: {pauses.count} checkpoints in {WINDOW_SECONDS} s,"
             f" mean pause {pauses.mean / 1000:.0f} ms, {found[-1].pages:.0f} pages each")
         guest.ask("dirty 0", 30)
@@ -94,13 +108,33 @@ def _samples(lab: Lab, mode: str, interval: int) -> list[Sample]:
     return found
 
 
-def _sample(mode, interval, load, pauses, cpu, epochs, stock_pages) -> Sample:
+def _sample(mode, interval, load, pauses, cpu, epochs, stock_pages, orders) -> Sample:
+    order = (mean(taken for taken, _ in orders), mean(done for _, done in orders))
     if mode == STOCK:
         pages = mean(stock_pages)
-        return Sample(mode, interval, load, pauses, pages, cpu, (), pages * 4104, pages * 4104)
+        return Sample(mode, interval, load, pauses, pages, cpu, (), pages * 4104, pages * 4104, order)
     parts = tuple(mean(getattr(line, part) for line in epochs) / 1000 for part in PARTS)
     return Sample(mode, interval, load, pauses, mean(line.pages for line in epochs), cpu, parts,
-                  mean(line.link_bytes for line in epochs), mean(line.bytes for line in epochs))
+                  mean(line.link_bytes for line in epochs), mean(line.bytes for line in epochs), order)
+
+
+def _orders(host: Host) -> list[tuple[float, float]]:
+    """Of each suspension, in milliseconds: how long the guest took to take the order, and then to stand still."""
+    found: list[tuple[float, float]] = []
+    given = taken = None
+    for line in host.run("grep -E 'control/shutdown|@releaseDomain' /var/log/xen/xenstored-access.log").stdout.splitlines():
+        stamp = re.match(r"\[\d+T(\d+):(\d+):([\d.]+)Z\]", line)
+        if not stamp:
+            continue
+        moment = (int(stamp[1]) * 3600 + int(stamp[2]) * 60 + float(stamp[3])) * 1000
+        if re.search(r" A\S+ +write .*control/shutdown suspend", line):
+            given, taken = moment, None
+        elif given is not None and re.search(r" D\S+ +write +control/shutdown", line):
+            taken = moment
+        elif taken is not None and "w event   @releaseDomain domlist" in line:
+            found.append((taken - given, moment - taken))
+            given = taken = None
+    return found
 
 
 def _stock_pages(protection: Protection) -> list[int]:
@@ -137,6 +171,17 @@ def _print_parts(samples: list[Sample]) -> None:
                          f"{sample.pages:.0f}"))
     print("Where a pause goes with Romulus (ms, mean); the stock engine's whole copying is under `copy'\n\n"
           + table(sorted(rows), ("run", *PARTS, "ours", "pause", "pages")) + "\n", flush=True)
+
+
+def _print_suspensions(samples: list[Sample]) -> None:
+    rows = []
+    for sample in samples:
+        if sample.parts:
+            whole = sample.parts[0]
+            rows.append((f"-i {sample.interval}, dirty {sample.load}, {sample.mode}", f"{sample.order[0]:.0f}",
+                         f"{sample.order[1]:.0f}", f"{whole - sum(sample.order):.0f}", f"{whole:.0f}"))
+    print("Where a suspension goes (ms, mean): the guest takes the order, stands still; the rest is between helper, xl and"
+          " xenstored\n\n" + table(sorted(rows), ("run", "taken", "still", "the rest", "suspend")) + "\n", flush=True)
 
 
 def _print_latency(lab: Lab) -> None:

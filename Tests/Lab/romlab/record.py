@@ -10,7 +10,7 @@ from .shell import say
 
 WORKS = ("none", "compile", "store")
 NAMES = {"none": "idle"}
-EPOCHS = 24
+EPOCHS = 12
 TRACES = REPOSITORY / "Tests/Benchmarks/traces"
 RECORDER = REPOSITORY / ".build/command/release/romulus-bench"
 
@@ -25,11 +25,11 @@ def run(lab: Lab) -> None:
     lab.scenario = "record"
     lab.up()
     TRACES.mkdir(exist_ok=True)
-    lab.a.write("/tmp/keeper", KEEPER)
-    lab.a.run("chmod +x /tmp/keeper")
     for work in WORKS:
         name = NAMES.get(work, work)
         guest = lab.guest_on(lab.pvh, lab.a)
+        lab.a.write("/tmp/keeper", KEEPER)
+        lab.a.run("chmod +x /tmp/keeper")
         guest.ask(f"work {work}")
         time.sleep(5)
         say(f"{name}: recording {EPOCHS} epochs")

@@ -1,4 +1,4 @@
-"""At an epoch's boundary the replica's memory is the guest's, page for page: idle, in a build, in a storm of forks."""
+"""PVH and HVM guests fail over; at the epoch's boundary the replica's memory is the guest's, page for page."""
 
 import struct
 
