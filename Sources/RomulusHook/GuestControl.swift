@@ -3,7 +3,8 @@ import Glibc
 import RomulusCore
 import RomulusHost
 
-/// A domain by hypercalls of its own, for a thread that must not touch libxl's context.
+/// A domain by hypercalls of its own, for a thread that must not touch libxl's context. Made before that thread, and gone after
+/// it, as with `NetbufRecord`.
 final class GuestControl: @unchecked Sendable {
     private let domainID: UInt32
     // Used by one thread at a time: the relay's.

@@ -2,14 +2,23 @@ import CXen
 import Glibc
 import RomulusHost
 
-/// What xenstore knows of a guest's network devices. Each question is a connection of its own: they are rare, and asked on
-/// whichever thread.
-struct NetbufRecord {
+/// What xenstore knows of a guest's network devices, by a connection that is made before the relay's thread and goes after it.
+///
+/// While that thread runs nobody may open or close a handle of Xen's libraries: that takes a lock of theirs
+/// (xentoolcore_internal.h), and if libxl forks in the same moment, its child waits for the lock for ever.
+final class NetbufRecord: @unchecked Sendable {
     private let domainID: UInt32
+    // Used by one thread at a time.
+    private let connection: OpaquePointer?
     /// XBT_NULL.
     private let noTransaction: xs_transaction_t = 0
 
-    init(domainID: UInt32) { self.domainID = domainID }
+    init(domainID: UInt32) {
+        self.domainID = domainID
+        connection = xs_open(0)
+    }
+
+    deinit { if let connection { xs_close(connection) } }
 
     var store: NetbufStore { NetbufStore(path: path, setIFB: setIFB, ifb: ifb, renamed: renamed) }
 
@@ -54,9 +63,5 @@ struct NetbufRecord {
         return String(decoding: UnsafeRawBufferPointer(start: bytes, count: Int(length)), as: UTF8.self)
     }
 
-    private func withXenstore<Result>(_ body: (OpaquePointer) -> Result) -> Result? {
-        guard let store = xs_open(0) else { return nil }
-        defer { xs_close(store) }
-        return body(store)
-    }
+    private func withXenstore<Result>(_ body: (OpaquePointer) -> Result) -> Result? { connection.map(body) }
 }

@@ -1,7 +1,8 @@
 /// The pages that the primary has sent last, as the backup has them in slots of the same numbers.
 ///
 /// Sets of eight slots, of which each page has one by its number; any page of a set makes room: guests write in rounds, where
-/// the page that was sent longest ago is the next to come (docs/encoding.md has what other rules come to). In memory of the caller's, which nothing here outgrows.
+/// the page that was sent longest ago is the next to come (docs/encoding.md has what other rules come to). In memory of the
+/// caller's, which nothing here outgrows.
 public struct PageCache {
     static let ways = 8
     private static let nobody = UInt64.max

@@ -57,8 +57,6 @@ public struct PageEncoder {
         literalAt = nil
     }
 
-    public var isEmpty: Bool { decodedBytes == 0 }
-
     /// How many bytes of a literal still fit.
     public var literalRoomBytes: Int {
         let room = FrameFormat.maximumPayloadBytes - filledBytes - (literalAt == nil ? Self.literalHeaderBytes : 0)
