@@ -154,6 +154,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     public func finish() -> Outcome {
         saveReturned.signal()
         thread?.join()
+        thawWhatTheHelperFroze()
         return Outcome(
             end: end ?? .init(cause: .saveEnded("the relay ended"), fate: .goesOn(.unknown)), statistics: statistics,
             wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil))
@@ -397,6 +398,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     // MARK: The session's actions
 
     private func perform(_ actions: [PrimarySession.Action]) {
+        // Some take their time, such as an admin's script: nobody is to think that this thread stands still.
+        lease.set(session.watchdogDeadline)
         for action in actions {
             switch action {
             case .beginFrames(let terms):
@@ -441,6 +444,14 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// The helper may have frozen the guest as well, while this thread stood still.
     private func thaw() {
         for _ in 0...lease.takeFreezes() where !ports.guest.thaw() {
+            log.error("the guest could not be thawed: let it go on with xl unpause")
+        }
+    }
+
+    /// The helper may have frozen a guest that goes on while this thread was busy; by now it is gone, and freezes no more.
+    private func thawWhatTheHelperFroze() {
+        guard case .goesOn? = end?.fate else { return }
+        for _ in 0..<lease.takeFreezes() where !ports.guest.thaw() {
             log.error("the guest could not be thawed: let it go on with xl unpause")
         }
     }
