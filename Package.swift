@@ -73,7 +73,8 @@ let package = Package(
 
         // `make bench`.
         .executableTarget(
-            name: "romulus-bench", dependencies: ["RomulusCore", "CPages", "CCompression"], path: "Tests/Benchmarks",
+            name: "romulus-bench", dependencies: ["RomulusCore", "RomulusSimulation", "CPages", "CCompression"],
+            path: "Tests/Benchmarks",
             exclude: ["traces"], swiftSettings: strict),
 
         .testTarget(

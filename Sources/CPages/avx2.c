@@ -54,9 +54,9 @@ VECTOR static size_t delta_of(uint8_t *delta, const uint8_t *before, const uint8
         memcpy(next, &changed, sizeof(changed));
         for (int i = 0; i < LINE_BYTES / 8; i++) {
             uint8_t mask = (uint8_t)(changed >> (8 * i));
-            uint64_t gathered_bytes = _pext_u64(words[i], spread(mask));
+            uint64_t gathered = _pext_u64(words[i], spread(mask));
 
-            memcpy(bytes, &gathered_bytes, sizeof(gathered_bytes));
+            memcpy(bytes, &gathered, sizeof(gathered));
             bytes += _mm_popcnt_u32(mask);
         }
         lines |= UINT64_C(1) << line;
@@ -79,40 +79,23 @@ VECTOR static bool is_zero(const uint8_t *page)
     return true;
 }
 
-VECTOR static bool apply(uint8_t *page, const uint8_t *delta, size_t length)
+VECTOR static inline void apply_line(uint8_t *line, uint64_t changed, const uint8_t *bytes)
 {
-    const uint8_t *next = delta + 8;
-    const uint8_t *end = delta + length;
-    uint64_t lines;
+    for (int i = 0; i < LINE_BYTES / 8; i++) {
+        uint8_t mask = (uint8_t)(changed >> (8 * i));
+        size_t count = (size_t)_mm_popcnt_u32(mask);
+        uint64_t gathered = 0;
+        uint64_t word;
 
-    if (length < 8)
-        return false;
-    memcpy(&lines, delta, sizeof(lines));
-    for (; lines; lines &= lines - 1) {
-        uint8_t *line = page + _tzcnt_u64(lines) * LINE_BYTES;
-        uint64_t changed;
-
-        if (end - next < 8)
-            return false;
-        memcpy(&changed, next, sizeof(changed));
-        next += 8;
-        if (!changed || end - next < (int64_t)_mm_popcnt_u64(changed))
-            return false;
-        for (int i = 0; i < LINE_BYTES / 8; i++) {
-            uint8_t mask = (uint8_t)(changed >> (8 * i));
-            size_t count = (size_t)_mm_popcnt_u32(mask);
-            uint64_t bytes = 0;
-            uint64_t word;
-
-            memcpy(&bytes, next, count);
-            memcpy(&word, line + 8 * i, sizeof(word));
-            word ^= _pdep_u64(bytes, spread(mask));
-            memcpy(line + 8 * i, &word, sizeof(word));
-            next += count;
-        }
+        memcpy(&gathered, bytes, count);
+        memcpy(&word, line + 8 * i, sizeof(word));
+        word ^= _pdep_u64(gathered, spread(mask));
+        memcpy(line + 8 * i, &word, sizeof(word));
+        bytes += count;
     }
-    return next == end;
 }
+
+#include "apply.h"
 
 VECTOR static void stream(uint8_t *target, const uint8_t *const *pages, size_t count)
 {

@@ -48,35 +48,15 @@ VECTOR static size_t delta_of(uint8_t *delta, const uint8_t *before, const uint8
     return (size_t)(next - delta);
 }
 
-VECTOR static bool apply(uint8_t *page, const uint8_t *delta, size_t length)
+VECTOR static inline void apply_line(uint8_t *line, uint64_t changed, const uint8_t *bytes)
 {
-    const uint8_t *next = delta + 8;
-    const uint8_t *end = delta + length;
-    uint64_t lines;
+    __mmask64 there = _bzhi_u64(~UINT64_C(0), (unsigned int)_mm_popcnt_u64(changed));
+    __m512i difference = _mm512_maskz_expand_epi8(changed, _mm512_maskz_loadu_epi8(there, bytes));
 
-    if (length < 8)
-        return false;
-    memcpy(&lines, delta, sizeof(lines));
-    for (; lines; lines &= lines - 1) {
-        uint8_t *line = page + _tzcnt_u64(lines) * LINE_BYTES;
-        uint64_t changed;
-        int64_t count;
-        __m512i bytes;
-
-        if (end - next < 8)
-            return false;
-        memcpy(&changed, next, sizeof(changed));
-        next += 8;
-        count = _mm_popcnt_u64(changed);
-        if (!changed || end - next < count)
-            return false;
-        bytes = _mm512_maskz_loadu_epi8(_bzhi_u64(~UINT64_C(0), (unsigned int)count), next);
-        bytes = _mm512_maskz_expand_epi8(changed, bytes);
-        _mm512_storeu_si512(line, _mm512_xor_si512(_mm512_loadu_si512(line), bytes));
-        next += count;
-    }
-    return next == end;
+    _mm512_storeu_si512(line, _mm512_xor_si512(_mm512_loadu_si512(line), difference));
 }
+
+#include "apply.h"
 
 VECTOR static bool is_zero(const uint8_t *page)
 {

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define VECTOR
+
 enum { WORD_BYTES = 8, LINE_WORDS = LINE_BYTES / WORD_BYTES };
 
 static uint64_t word_at(const uint8_t *bytes)
@@ -45,29 +47,13 @@ static size_t delta_of(uint8_t *delta, const uint8_t *before, const uint8_t *now
     return (size_t)(next - delta);
 }
 
-static bool apply(uint8_t *page, const uint8_t *delta, size_t length)
+static inline void apply_line(uint8_t *line, uint64_t changed, const uint8_t *bytes)
 {
-    const uint8_t *next = delta + 8;
-    const uint8_t *end = delta + length;
-    uint64_t lines;
-
-    if (length < 8)
-        return false;
-    for (lines = word_at(delta); lines; lines &= lines - 1) {
-        uint8_t *line = page + __builtin_ctzll(lines) * LINE_BYTES;
-        uint64_t changed;
-
-        if (end - next < 8 || !word_at(next))
-            return false;
-        changed = word_at(next);
-        next += 8;
-        if (end - next < __builtin_popcountll(changed))
-            return false;
-        for (; changed; changed &= changed - 1)
-            line[__builtin_ctzll(changed)] ^= *next++;
-    }
-    return next == end;
+    for (; changed; changed &= changed - 1)
+        line[__builtin_ctzll(changed)] ^= *bytes++;
 }
+
+#include "apply.h"
 
 static bool is_zero(const uint8_t *page)
 {

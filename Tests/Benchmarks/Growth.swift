@@ -1,4 +1,5 @@
 import RomulusCore
+import RomulusSimulation
 
 /// What an epoch costs as it grows: the bitmap's walk, the copy into staging and the encoding, for 0 to 64 Ki dirty pages of
 /// which eight words each have changed.
@@ -13,7 +14,7 @@ enum Growth {
         let entries = UnsafeMutableBufferPointer<UInt64>.allocate(capacity: 512)
         let contents = UnsafeMutableBufferPointer<UnsafeRawPointer?>.allocate(capacity: 512)
         let codec = Codec(slots: guestPages, compression: .lz4)
-        var numbers = Numbers(3)
+        var numbers = Seeded(3)
         for offset in stride(from: 0, to: guest.count, by: 8) {
             guest.storeBytes(of: numbers.next(), toByteOffset: offset, as: UInt64.self)
         }

@@ -1,4 +1,4 @@
-import Glibc
+import Foundation
 
 /// Zeroed memory, aligned to pages, that lives as long as the program.
 func memory(_ byteCount: Int) -> UnsafeMutableRawBufferPointer {
@@ -7,44 +7,20 @@ func memory(_ byteCount: Int) -> UnsafeMutableRawBufferPointer {
     return memory
 }
 
+/// How long that takes.
+func seconds(_ work: () -> Void) -> Double { ContinuousClock().measure(work) / .seconds(1) }
+
 /// The best of some runs, in seconds: what else the machine does only ever makes one longer.
 func shortest(runs: Int = 7, _ work: () -> Void) -> Double {
     work()
     var best = Double.infinity
     for _ in 0..<runs {
-        let start = ContinuousClock.now
-        work()
-        let (seconds, attoseconds) = (ContinuousClock.now - start).components
-        best = min(best, Double(seconds) + Double(attoseconds) * 1e-18)
+        best = min(best, seconds(work))
     }
     return best
 }
 
-/// SplitMix64.
-struct Numbers: RandomNumberGenerator {
-    private var state: UInt64
-    init(_ seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-        return mixed ^ (mixed >> 31)
-    }
-}
-
-func number(_ value: Double, _ digits: Int) -> String {
-    var text = ""
-    var scale = 1.0
-    for _ in 0..<digits { scale *= 10 }
-    let scaled = (value * scale).rounded()
-    let whole = Int(scaled / scale)
-    text = "\(whole)"
-    guard digits > 0 else { return text }
-    let rest = "\(Int(scaled) - whole * Int(scale))"
-    return text + "." + String(repeating: "0", count: digits - rest.count) + rest
-}
+func number(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", value) }
 
 /// Rows under their heads, numbers to the right.
 func printTable(_ title: String, _ heads: [String], _ rows: [[String]]) {

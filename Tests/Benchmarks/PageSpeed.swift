@@ -2,6 +2,7 @@ import CCompression
 import CPages
 import Glibc
 import RomulusCore
+import RomulusSimulation
 
 /// Single pages: what each step costs, against memcpy and against compressors, in GB of pages per second.
 enum PageSpeed {
@@ -16,7 +17,7 @@ enum PageSpeed {
         case rewritten = "(e) rewritten"
         case none = "(f) identical"
 
-        func apply(_ page: UnsafeMutablePointer<UInt8>, _ numbers: inout Numbers) {
+        func apply(_ page: UnsafeMutablePointer<UInt8>, _ numbers: inout Seeded) {
             func difference() -> UInt8 { UInt8.random(in: 1...255, using: &numbers) }
             switch self {
             case .word: changeWords(1)
@@ -47,7 +48,7 @@ enum PageSpeed {
 
     /// Pages that fit into the second cache, as a batch of the encoder's does.
     private static func reportDeltas() {
-        var numbers = Numbers(1)
+        var numbers = Seeded(1)
         let before = pages()
         let now = pages()
         let room = memory(pageCount * 8192)
@@ -89,7 +90,7 @@ enum PageSpeed {
         var rows: [[String]] = []
         let source = memory(64 << 20)
         let target = memory(64 << 20)
-        var numbers = Numbers(2)
+        var numbers = Seeded(2)
         for offset in stride(from: 0, to: source.count, by: 8) {
             source.storeBytes(of: numbers.next(), toByteOffset: offset, as: UInt64.self)
         }

@@ -1,4 +1,4 @@
-import Glibc
+import Foundation
 import RomulusCore
 
 /// Makes a trace of what a run put on its link: `xl remus -s` with a command that keeps a copy (Tests/Lab).
@@ -7,7 +7,8 @@ enum Recorder {
     private static let longestEpochs = 12
 
     static func record(link: String, trace: String) throws {
-        let epochs = try epochs(onLink: try streamPart(of: try readFile(link))).prefix(longestEpochs + 1)
+        let epochs = try epochs(onLink: try streamPart(of: [UInt8](try Data(contentsOf: URL(fileURLWithPath: link)))))
+            .prefix(longestEpochs + 1)
         guard epochs.count > 1 else { throw TraceError.notATrace(link) }
         let written = Set(epochs.dropFirst().joined().map(\.number))
         let slots = (written.count + 7) / 8 * 8
@@ -23,9 +24,7 @@ enum Recorder {
             put(pages, &encoder, &bytes, isFirst: index == 0)
             append(UInt32(0), to: &bytes)
         }
-        guard let file = fopen(trace, "wb") else { throw TraceError.unreadable(trace) }
-        defer { fclose(file) }
-        _ = bytes.withUnsafeBytes { fwrite($0.baseAddress, 1, $0.count, file) }
+        try Data(bytes).write(to: URL(fileURLWithPath: trace))
         print("\(trace): \(epochs.count - 1) epochs, \(epochs.dropFirst().joined().count) pages, \(bytes.count) bytes")
     }
 
@@ -110,9 +109,9 @@ enum Recorder {
     private static let head: [UInt8] = {
         var bytes: [UInt8] = Array("LibxlFmt".utf8) + [0, 0, 0, 2, 0, 0, 0, 0]
         append(UInt64(1), to: &bytes)
-        bytes +=
-            [UInt8](repeating: 0xFF, count: 8) + Array("XENF".utf8) + [0, 0, 0, 3] + [UInt8](repeating: 0, count: 8)
-        bytes += [2, 0, 0, 0, 12, 0, 0, 0, 4, 0, 0, 0, 17, 0, 0, 0]
+        var headers = RecordBuffer(storage: memory(LibxcFormat.imageHeaderBytes + LibxcFormat.domainHeaderBytes))
+        headers.headers(guestType: LibxcFormat.guestTypeHVM, xenMajor: 4, xenMinor: 17)
+        bytes += headers.filled
         return bytes
     }()
 

@@ -1,5 +1,6 @@
-import Glibc
+import Foundation
 import RomulusCore
+import RomulusSimulation
 
 /// What a guest wrote, epoch by epoch: recorded in the lab (`make traces`), one file per kind of work.
 ///
@@ -12,7 +13,7 @@ struct Trace {
     var epochs: [[(number: UInt64, page: UnsafeRawPointer)]] = []
 
     init(path: String) throws {
-        let bytes = try readFile(path)
+        let bytes = [UInt8](try Data(contentsOf: URL(fileURLWithPath: path)))
         guard bytes.count >= 8, Array(bytes.prefix(4)) == Self.magic else { throw TraceError.notATrace(path) }
         let slots = Int(bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 4, as: UInt32.self) })
         var decoder = PageDecoder(storage: memory(slots * 4096))
@@ -39,15 +40,6 @@ struct Trace {
 enum TraceError: Error {
     case notATrace(String)
     case unreadable(String)
-}
-
-func readFile(_ path: String) throws -> [UInt8] {
-    guard let file = fopen(path, "rb") else { throw TraceError.unreadable(path) }
-    defer { fclose(file) }
-    var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 1 << 20)
-    while case let count = fread(&chunk, 1, chunk.count, file), count > 0 { bytes.append(contentsOf: chunk[..<count]) }
-    return bytes
 }
 
 /// Finds the pages in a stock stream, and keeps copies of them.
@@ -111,16 +103,8 @@ enum Traces {
     }
 
     private static func listed() -> [String] {
-        guard let directory = opendir(folder) else { return [] }
-        defer { closedir(directory) }
-        var names: [String] = []
-        while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            if name.hasSuffix(".trace") { names.append("\(folder)/\(name)") }
-        }
-        return names.sorted()
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+        return names.filter { $0.hasSuffix(".trace") }.map { "\(folder)/\($0)" }.sorted()
     }
 
     private static func row(
@@ -130,13 +114,12 @@ enum Traces {
         for (number, page) in trace.epochs[0] { codec.encode(number, page) }
         codec.finish()
         let before = codec.counts
-        let start = ContinuousClock.now
-        for epoch in trace.epochs.dropFirst() {
-            for (number, page) in epoch { codec.encode(number, page) }
-            codec.finish()
+        let seconds = seconds {
+            for epoch in trace.epochs.dropFirst() {
+                for (number, page) in epoch { codec.encode(number, page) }
+                codec.finish()
+            }
         }
-        let elapsed = (ContinuousClock.now - start).components
-        let seconds = Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18
         let after = codec.counts
         let bytes = Double(after.encodedBytes - before.encodedBytes)
         return [
@@ -170,7 +153,7 @@ enum Traces {
     private static func hitRatio(_ epochs: [[UInt64]], slots: Int, _ rule: Rule) -> Double {
         let ways = rule == .recent ? slots : 8
         let sets = max(1, slots / ways)
-        var numbers = Numbers(4)
+        var numbers = Seeded(4)
         // Oldest first.
         var kept = [[UInt64]](repeating: [], count: sets)
         var hits = 0

@@ -13,15 +13,13 @@ extension ProtectionTests {
 
         /// One run of some epochs; the same steps give the same guest.
         private func run(
-            _ engine: Engine, epochs: UInt64 = 4, pages: Int = 4096, name: String? = nil,
-            whileSuspended: @escaping HelperAlone.Steps.Step = { _, _ in },
+            _ engine: Engine, epochs: UInt64 = 4, pages: Int = 4096,
             after: @escaping HelperAlone.Steps.Step = { _, _ in }
         ) throws -> (stream: Data, source: SimulatedDomain, outcome: HelperProcess.Outcome) {
             let place = try TemporaryFolder()
             let alone = try HelperAlone(
                 in: place, engine: engine, pages: pages,
                 .init(
-                    whileSuspended: whileSuspended,
                     afterCheckpoint: { surroundings, epoch in
                         try after(surroundings, epoch)
                         if epoch == epochs { surroundings.stop() } else { surroundings.commit(epoch) }

@@ -422,14 +422,4 @@ private enum Pages {
         #expect(output == input)
         #expect(longest > FrameFormat.maximumPayloadBytes - 5000, "frames are filled")
     }
-
-    private func write(_ bytes: [UInt8], into ring: inout StagingRing) {
-        let (first, second) = ring.freeParts
-        bytes.withUnsafeBytes { raw in
-            let head = min(first.count, raw.count)
-            first.copyMemory(from: UnsafeRawBufferPointer(rebasing: raw[..<head]))
-            second.copyMemory(from: UnsafeRawBufferPointer(rebasing: raw[head...]))
-        }
-        ring.didWrite(bytes.count)
-    }
 }

@@ -27,14 +27,6 @@ import Testing
         }
     }
 
-    private func write(_ bytes: [UInt8], into ring: inout StagingRing) {
-        let (first, second) = ring.freeParts
-        let cut = min(first.count, bytes.count)
-        first.copyBytes(from: bytes[..<cut])
-        second.copyBytes(from: bytes[cut...])
-        ring.didWrite(bytes.count)
-    }
-
     @Test func aStreamGoesThroughRingAndUnitsUnchangedWithItsLandmarksInPlace() throws {
         for seed in UInt64(0)..<40 {
             var random = Seeded(seed)

@@ -110,3 +110,12 @@ extension Held<BackupSession> {
     }
     func timePassed(now: MonotonicTime) -> [BackupSession.Action] { value.timePassed(now: now) }
 }
+
+/// Into the ring's free space, which must be large enough.
+func write(_ bytes: [UInt8], into ring: inout StagingRing) {
+    let (first, second) = ring.freeParts
+    let cut = min(first.count, bytes.count)
+    first.copyBytes(from: bytes[..<cut])
+    second.copyBytes(from: bytes[cut...])
+    ring.didWrite(bytes.count)
+}

@@ -33,8 +33,6 @@ public struct PageCache {
         owners.update(repeating: Self.nobody, count: slots)
     }
 
-    public var slotCount: Int { setCount * Self.ways }
-
     func page(_ slot: Int) -> UnsafeMutablePointer<UInt8> { pages + slot * PageFormat.pageBytes }
 
     private func firstSlot(of number: UInt64) -> Int { Int(number % UInt64(setCount)) * Self.ways }

@@ -10,7 +10,7 @@ public struct PageDecoder {
         slots = storage.bindMemory(to: UInt8.self)
     }
 
-    public var slotCount: Int { slots.count / PageFormat.pageBytes }
+    private var slotCount: Int { slots.count / PageFormat.pageBytes }
 
     /// - Parameter output: room for `PageFormat.maximumDecodedBytes`.
     /// - Returns: the stream's next bytes, in `output`.

@@ -12,8 +12,6 @@ public struct PageEncoder {
         public var delta = 0
         public var compressed = 0
         public var raw = 0
-        /// Of the stream, pages and all.
-        public var decodedBytes: UInt64 = 0
         /// Of the payloads.
         public var encodedBytes: UInt64 = 0
 
@@ -72,7 +70,6 @@ public struct PageEncoder {
     public mutating func finish() -> UnsafeRawBufferPointer {
         output.storeBytes(of: UInt32(decodedBytes).littleEndian, as: UInt32.self)
         output.storeBytes(of: checksum.value.littleEndian, toByteOffset: 4, as: UInt32.self)
-        counts.decodedBytes += UInt64(decodedBytes)
         counts.encodedBytes += UInt64(filledBytes)
         return UnsafeRawBufferPointer(output).part(from: 0, count: filledBytes)
     }

@@ -68,11 +68,21 @@ final class GuestMemory {
     /// - Parameter entries: PFNs, at most `typesAtOnce`; each gets its type in bits 63-60, as PAGE_DATA has it.
     func addTypes(to entries: UnsafeMutableBufferPointer<UInt64>) throws(SystemError) {
         for index in entries.indices { frames[index] = UInt(entries[index]) }
-        guard xc_get_pfn_type_batch(interface, domain, UInt32(entries.count), frames.baseAddress) == 0 else {
+        try readTypes(entries.count)
+        for index in entries.indices { entries[index] |= UInt64(frames[index]) << LibxcFormat.pageTypeShift }
+    }
+
+    /// - Parameter count: PFNs in `frames`; each becomes its type.
+    private func readTypes(_ count: Int) throws(SystemError) {
+        guard xc_get_pfn_type_batch(interface, domain, UInt32(count), frames.baseAddress) == 0 else {
             throw SystemError("the guest's page types cannot be read")
         }
         // Xen gives the types in bits 31-28 (public/domctl.h).
-        for index in entries.indices { entries[index] |= UInt64(frames[index] & 0xF000_0000) << 32 }
+        for index in 0..<count { frames[index] = frames[index] >> 28 & 0xF }
+    }
+
+    private func takeFrames(from first: Int, _ count: Int) {
+        for offset in 0..<count { frames[offset] = UInt(first + offset) }
     }
 
     // MARK: A round of reading
@@ -117,12 +127,10 @@ final class GuestMemory {
         var first = index * chunkPages
         while first < end {
             let count = min(Self.typesAtOnce, end - first)
-            for offset in 0..<count { frames[offset] = UInt(first + offset) }
-            guard xc_get_pfn_type_batch(interface, domain, UInt32(count), frames.baseAddress) == 0 else {
-                throw SystemError("the guest's page types cannot be read")
-            }
+            takeFrames(from: first, count)
+            try readTypes(count)
             for offset in 0..<count where isPresent(first + offset) {
-                if LibxcFormat.pageTypeHasContents(UInt64(frames[offset] >> 28) & 0xF) == false { return true }
+                if LibxcFormat.pageTypeHasContents(UInt64(frames[offset])) == false { return true }
             }
             first += count
         }
@@ -139,7 +147,7 @@ final class GuestMemory {
         mayHaveChanged = true
         let first = index * chunkPages
         let count = min(chunkPages, pageCount - first)
-        for offset in 0..<count { frames[offset] = UInt(first + offset) }
+        takeFrames(from: first, count)
         guard
             let base = xenforeignmemory_map(
                 handle, domain, PROT_READ, count, frames.baseAddress, errors.baseAddress)

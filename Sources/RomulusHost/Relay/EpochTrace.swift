@@ -15,9 +15,8 @@ public final class EpochTrace {
         guard raw >= 0 else { throw SystemError("open") }
         file = Descriptor(owning: raw)
         if lseek(raw, 0, SEEK_END) == 0 {
-            write(
-                "epoch,requested_us,suspend_us,log_us,copy_us,state_us,hold_us,resume_us,pause_us,pages,bytes,link_bytes,"
-                    + "sent_us,acknowledged_us\n")
+            let parts = EpochTimes.partNames.map { "\($0)_us," }.joined()
+            write("epoch,requested_us,\(parts)pause_us,pages,bytes,link_bytes,sent_us,acknowledged_us\n")
         }
     }
 

@@ -178,7 +178,9 @@ public struct EpochTimes: Equatable, Sendable {
 
     public var pauseNanoseconds: Int64 { resumed - requested }
 
-    /// The pause in its parts, in their order: the guest's suspending, reading the log of its writes, copying pages, copying
+    static let partNames = ["suspend", "log", "copy", "state", "hold", "resume"]
+
+    /// The pause in its parts, in the order of `partNames`: the guest's suspending, reading the log of its writes, copying pages, copying
     /// the machine's state, holding its output, its resuming. The stock engine's copying is all in one part, the third.
     public var parts: [Int64] {
         let copying = copying ?? Copying(logRead: suspended, pagesCopied: saved)

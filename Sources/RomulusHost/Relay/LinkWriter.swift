@@ -3,12 +3,10 @@ import RomulusCore
 /// Writes the outgoing link: frames and records of ours in their order, and the stock stream out of the staging ring.
 struct LinkWriter {
     private enum Item {
-        /// Bytes of ours, of which `written` are gone.
-        case own([UInt8], written: Int, then: Landmark?)
+        /// `header`, and behind it the encoder's last payload or nothing; `written` counts both.
+        case own(header: [UInt8], payload: UnsafeRawBufferPointer, written: Int, then: Landmark?)
         /// `unit` of the ring, behind `header`; `written` counts both.
         case stream(header: [UInt8], unit: OutgoingStream.Unit, written: Int)
-        /// The encoder's last payload, behind `header`; `written` counts both.
-        case encoded(header: [UInt8], payload: UnsafeRawBufferPointer, written: Int, then: Landmark?)
     }
 
     enum Landmark: Equatable {
@@ -24,6 +22,8 @@ struct LinkWriter {
         case moved(landmark: Landmark?)
         case failed(String)
     }
+
+    private static var nothing: UnsafeRawBufferPointer { .init(start: nil, count: 0) }
 
     private let link: Int32
     private var queue: [Item] = []
@@ -58,11 +58,11 @@ struct LinkWriter {
         let now = MonotonicTime.now
         let frame = encoder.frame(message)
         composed.append((.init(bytes: frame.count, kind: message.composedKind), now))
-        queue.append(.own(frame, written: 0, then: landmark))
+        queue.append(.own(header: frame, payload: Self.nothing, written: 0, then: landmark))
     }
 
     mutating func queue(record: [UInt8], then landmark: Landmark? = nil) {
-        queue.append(.own(record, written: 0, then: landmark))
+        queue.append(.own(header: record, payload: Self.nothing, written: 0, then: landmark))
     }
 
     mutating func takeComposed() -> [(frame: PrimarySession.ComposedFrame, at: MonotonicTime)] {
@@ -90,12 +90,10 @@ struct LinkWriter {
         switch current {
         case nil:
             return .nothingToWrite
-        case .own(let bytes, let written, let landmark):
-            return writeOwn(bytes, written, landmark)
+        case .own(let header, let payload, let written, let landmark):
+            return writeOwn(header, payload, written, landmark)
         case .stream(let header, let unit, let written):
             return writeStream(header, unit, written, &ring)
-        case .encoded(let header, let payload, let written, let landmark):
-            return writeEncoded(header, payload, written, landmark)
         }
     }
 
@@ -128,39 +126,25 @@ struct LinkWriter {
         ring.didRead(unit.payloadBytes)
         let header = encoder.encodedDataHeader(payload)
         composed.append((.init(bytes: header.count + payload.count, kind: .data), now))
-        return .encoded(header: header, payload: payload, written: 0, then: unit.landmark.map(Landmark.stream))
+        streamBytes += UInt64(header.count + payload.count)
+        return .own(header: header, payload: payload, written: 0, then: unit.landmark.map(Landmark.stream))
     }
 
-    private mutating func writeEncoded(
+    private mutating func writeOwn(
         _ header: [UInt8], _ payload: UnsafeRawBufferPointer, _ written: Int, _ landmark: Landmark?
     ) -> Progress {
         let headerGone = min(written, header.count)
         let transfer = header.withUnsafeBytes {
             DescriptorIO.write(
                 link, UnsafeRawBufferPointer(rebasing: $0[headerGone...]),
-                UnsafeRawBufferPointer(rebasing: payload[(written - headerGone)...]),
-                UnsafeRawBufferPointer(start: nil, count: 0))
+                UnsafeRawBufferPointer(rebasing: payload[(written - headerGone)...]), Self.nothing)
         }
         guard case .bytes(let count) = transfer else { return progress(of: transfer) }
         if written + count == header.count + payload.count {
-            streamBytes += UInt64(header.count + payload.count)
             current = nil
             return .moved(landmark: landmark)
         }
-        current = .encoded(header: header, payload: payload, written: written + count, then: landmark)
-        return .moved(landmark: nil)
-    }
-
-    private mutating func writeOwn(_ bytes: [UInt8], _ written: Int, _ landmark: Landmark?) -> Progress {
-        let transfer = bytes.withUnsafeBytes {
-            DescriptorIO.write(link, UnsafeRawBufferPointer(rebasing: $0[written...]))
-        }
-        guard case .bytes(let count) = transfer else { return progress(of: transfer) }
-        if written + count == bytes.count {
-            current = nil
-            return .moved(landmark: landmark)
-        }
-        current = .own(bytes, written: written + count, then: landmark)
+        current = .own(header: header, payload: payload, written: written + count, then: landmark)
         return .moved(landmark: nil)
     }
 

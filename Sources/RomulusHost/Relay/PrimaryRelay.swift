@@ -154,7 +154,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     public func finish() -> Outcome {
         saveReturned.signal()
         thread?.join()
-        thawWhatTheHelperFroze()
+        // The helper may have frozen a guest that goes on while the thread was busy; by now it is gone, and freezes no more.
+        if case .goesOn? = end?.fate { thaw(times: lease.takeFreezes()) }
         return Outcome(
             end: end ?? .init(cause: .saveEnded("the relay ended"), fate: .goesOn(.unknown)), statistics: statistics,
             wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil))
@@ -168,7 +169,6 @@ public final class PrimaryRelay: @unchecked Sendable {
         _ = DescriptorIO.setNonBlocking(streamEnd)
 
         while !session.hasEnded { turn() }
-        lease.set(nil)
         sayLastWords()
         ports.arbiter?.close()
 
@@ -425,7 +425,8 @@ public final class PrimaryRelay: @unchecked Sendable {
                     log.error("the guest could not be frozen: pause it with xl pause, before the replica runs")
                 }
             case .thawGuest:
-                thaw()
+                // The helper may have frozen it as well, while this thread stood still.
+                thaw(times: 1 + lease.takeFreezes())
             case .askArbiter:
                 ask()
             case .openOutput:
@@ -441,17 +442,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         }
     }
 
-    /// The helper may have frozen the guest as well, while this thread stood still.
-    private func thaw() {
-        for _ in 0...lease.takeFreezes() where !ports.guest.thaw() {
-            log.error("the guest could not be thawed: let it go on with xl unpause")
-        }
-    }
-
-    /// The helper may have frozen a guest that goes on while this thread was busy; by now it is gone, and freezes no more.
-    private func thawWhatTheHelperFroze() {
-        guard case .goesOn? = end?.fate else { return }
-        for _ in 0..<lease.takeFreezes() where !ports.guest.thaw() {
+    private func thaw(times: Int64) {
+        for _ in 0..<times where !ports.guest.thaw() {
             log.error("the guest could not be thawed: let it go on with xl unpause")
         }
     }

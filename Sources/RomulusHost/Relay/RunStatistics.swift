@@ -9,7 +9,8 @@ public struct RunStatistics: Sendable {
     public private(set) var streamBytes = Distribution()
     public private(set) var linkBytes = Distribution()
     /// As `EpochTimes.parts`.
-    public private(set) var pauseParts = [Distribution](repeating: Distribution(), count: 6)
+    public private(set) var pauseParts = [Distribution](
+        repeating: Distribution(), count: EpochTimes.partNames.count)
     public private(set) var stagingFullCount = 0
     public var overrunCount = 0
 
@@ -52,7 +53,7 @@ public struct RunStatistics: Sendable {
 
     /// The mean pause's parts, in microseconds.
     private var pauseInParts: String {
-        zip(["suspend", "log", "copy", "state", "hold", "resume"], pauseParts)
+        zip(EpochTimes.partNames, pauseParts)
             .map { "\($0) \($1.mean / 1000)" }.joined(separator: ", ") + " us"
     }
 

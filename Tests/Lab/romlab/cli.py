@@ -101,7 +101,7 @@ def _demo(_: list[str]) -> int:
 
 
 def _measure(arguments: list[str]) -> int:
-    return _from_nothing(measure.pauses_only if arguments == ["pauses"] else measure.run)
+    return _from_nothing(lambda lab: measure.run(lab, pauses_only=arguments == ["pauses"]))
 
 
 def _record(_: list[str]) -> int:

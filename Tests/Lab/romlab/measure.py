@@ -54,17 +54,13 @@ class Sample:
         return sum(self.parts[1:5])
 
 
-def run(lab: Lab) -> None:
-    lab.scenario = "measure"
-    lab.up()
-    for part in (_measure_pauses, _print_latency, _print_failover):
-        part(lab)
-
-
-def pauses_only(lab: Lab) -> None:
+def run(lab: Lab, pauses_only: bool = False) -> None:
     lab.scenario = "measure"
     lab.up()
     _measure_pauses(lab)
+    if not pauses_only:
+        _print_latency(lab)
+        _print_failover(lab)
 
 
 def _measure_pauses(lab: Lab) -> None:
