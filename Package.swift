@@ -39,6 +39,7 @@ let package = Package(
         // C that Swift's importer cannot see: headers of Xen, Linux and libraries, the CRC32C instruction.
         .systemLibrary(name: "CXen"),
         .systemLibrary(name: "CNetlink", pkgConfig: "libnl-route-3.0", providers: [.apt(["libnl-route-3-dev"])]),
+        .systemLibrary(name: "CYajl", providers: [.apt(["libyajl-dev"])]),
         .target(name: "CLinux"),
         .target(name: "CChecksum"),
         // The inner loops over pages, chosen by the processor.
@@ -54,7 +55,8 @@ let package = Package(
             name: "RomulusSimulation", dependencies: ["RomulusCore"], swiftSettings: optimised),
         // The ports on real Xen and Linux: descriptors, relays, configuration, log.
         .target(
-            name: "RomulusHost", dependencies: ["RomulusCore", "CLinux", "CXen", "CNetlink"], swiftSettings: optimised),
+            name: "RomulusHost", dependencies: ["RomulusCore", "CLinux", "CXen", "CNetlink", "CYajl"],
+            swiftSettings: optimised),
         // Every @_cdecl function, and nothing else.
         .target(
             name: "RomulusHook", dependencies: ["RomulusHost"], exclude: ["exports.map"], swiftSettings: strict,

@@ -24,7 +24,7 @@ enum BackupRun {
         }
         let incoming = config.pointee.c_info.name.map { String(cString: $0) } ?? ""
         let guest = incoming.hasSuffix(incomingSuffix) ? String(incoming.dropLast(incomingSuffix.count)) : incoming
-        let log = Log(guest: "\(guest) (backup)")
+        let log = Log(guest: guest, role: "backup", events: .standard)
         do throws(Refusal) {
             guard let lock = try RunLock.taken("\(guest).backup") else {
                 throw Refusal("this host already receives checkpoints of this guest")
@@ -76,6 +76,7 @@ enum BackupRun {
             let relay = try BackupRelay(
                 link: link, back: back,
                 configuration: .init(
+                    guest: guest,
                     session: .init(
                         detectTimeoutMilliseconds: configuration.detectTimeoutMilliseconds,
                         patienceNanoseconds: configuration.patienceNanoseconds, arbiter: configuration.arbiter,

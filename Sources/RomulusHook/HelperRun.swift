@@ -4,8 +4,8 @@ import Glibc
 import RomulusCore
 import RomulusHost
 
-/// One Remus save in libxl-save-helper: wraps libxl's callbacks around the stock engine to time the pause, keep the
-/// period, and begin no epoch before the last one is committed.
+/// One Remus save in libxl-save-helper: wraps libxl's callbacks around the stock engine to time the pause, begin
+/// each epoch when the relay says so, and begin no epoch before the last one is committed.
 enum HelperRun {
     /// The save under way. libxl-save-helper does one and exits, and its callbacks carry no context of ours.
     nonisolated(unsafe) private static var current: HelperRun.Save?
@@ -25,7 +25,7 @@ enum HelperRun {
         callbacks.pointee.postcopy = { HelperRun.current!.postcopy($0) }
         callbacks.pointee.checkpoint = { HelperRun.current!.checkpoint($0) }
 
-        let log = Log(guest: "domain \(domain)")
+        let log = Log(guest: "domain \(domain)", events: .standard)
         let code: Int32
         switch engine(session.settings.engine, interface, domain, flags, callbacks.pointee, log) {
         case .native:
@@ -72,7 +72,6 @@ enum HelperRun {
     final class Save {
         private let session: HelperSession
         private let stock: save_callbacks
-        private var scheduler: CheckpointScheduler
         private var epoch = Epoch.none
         private var requested = MonotonicTime.now
         private var suspended = MonotonicTime.now
@@ -81,13 +80,11 @@ enum HelperRun {
         init(session: HelperSession, stock: save_callbacks) {
             self.session = session
             self.stock = stock
-            scheduler = CheckpointScheduler(periodNanoseconds: session.settings.periodNanoseconds)
         }
 
         func suspend(_ data: UnsafeMutableRawPointer?) -> Int32 {
             if session.isStopped() { return 0 }
             requested = .now
-            scheduler.epochBegan(at: requested)
             epoch = epoch.next
             let result = stock.suspend?(data) ?? 0
             suspended = .now
@@ -117,10 +114,7 @@ enum HelperRun {
             session.replicaBecomesPossible()
             let result = stock.checkpoint?(data) ?? 0
             guard result > 0, session.awaitCommit(of: epoch) else { return 0 }
-            let overrunsBefore = scheduler.overrunCount
-            let next = scheduler.nextStart(committedAt: .now)
-            if scheduler.overrunCount > overrunsBefore { session.report(.overruns(scheduler.overrunCount)) }
-            return session.sleep(until: next) ? result : 0
+            return session.awaitNextStart() ? result : 0
         }
     }
 }

@@ -15,6 +15,7 @@ final class HelperSession: @unchecked Sendable {
 
     // The save's thread only.
     private var committed = Epoch.none
+    private var nextStart = MonotonicTime(nanoseconds: 0)
     private var outputHeld = Epoch.none
     private var isStopOrdered = false
 
@@ -79,12 +80,14 @@ final class HelperSession: @unchecked Sendable {
 
     func replicaBecomesPossible() { isReplicaPossible.withLock { $0 = true } }
 
+    /// Until the next epoch is to begin; whoever schedules may change its mind meanwhile.
+    ///
     /// - Returns: false when the run is over.
-    func sleep(until time: MonotonicTime) -> Bool {
-        wait(until: time) { MonotonicTime.now >= time }
+    func awaitNextStart() -> Bool {
+        wait(until: { self.nextStart }) { MonotonicTime.now >= self.nextStart }
     }
 
-    private func wait(until deadline: MonotonicTime? = nil, for condition: () -> Bool) -> Bool {
+    private func wait(until deadline: () -> MonotonicTime? = { nil }, for condition: () -> Bool) -> Bool {
         var polls = PollSet()
         while true {
             takeOrders()
@@ -92,15 +95,18 @@ final class HelperSession: @unchecked Sendable {
             if condition() { return true }
             polls.reset()
             polls.add(control, reading: true)
-            polls.wait(until: deadline)
+            polls.wait(until: deadline())
         }
     }
 
     private func takeOrders() {
         while true {
             switch takeOrder() {
-            case .message(.commit(let epoch)):
+            case .message(.commit(let epoch, let start)):
                 committed = epoch
+                nextStart = start
+            case .message(.start(let start)):
+                nextStart = start
             case .message(.outputHeld(let epoch)):
                 outputHeld = epoch
             case .message(.stop), .message(.guestGoesOn), .message(.begin):
@@ -140,7 +146,9 @@ final class HelperSession: @unchecked Sendable {
             }
             orphaned()
         }
-        if isStarted == nil { Log(guest: "").warning("cannot watch over xl: if it is killed, look at both hosts") }
+        if isStarted == nil {
+            Log(guest: "", events: .standard).warning("cannot watch over xl: if it is killed, look at both hosts")
+        }
         // The stock helper exits by itself when it notices; not before its duty is done.
         Self.guardian = self
         atexit { HelperSession.guardian?.orphanedAtExit() }
@@ -162,7 +170,7 @@ final class HelperSession: @unchecked Sendable {
         guard let own = xc_interface_open(nil, nil, 0) else { return }
         defer { xc_interface_close(own) }
         guard xc_domain_pause(own, domain) == 0 else { return }
-        Log(guest: "domain \(domain)").warning(
+        Log(guest: "domain \(domain)", events: .standard).warning(
             "xl remus does not run (stopped, or stuck), and the backup takes over: the copy here is frozen")
     }
 
@@ -196,7 +204,7 @@ final class HelperSession: @unchecked Sendable {
     /// With a complete replica on the backup, which takes over when the link ends, this copy must not run, and its output
     /// stays held. Without one it must go on, and what is held is its own.
     private func lookAfterGuest() {
-        let log = Log(guest: "domain \(domain)")
+        let log = Log(guest: "domain \(domain)", events: .standard)
         guard let own = xc_interface_open(nil, nil, 0) else { return }
         if isReplicaPossible.withLock({ $0 }) {
             if xc_domain_pause(own, domain) == 0 {

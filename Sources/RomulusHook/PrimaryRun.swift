@@ -22,7 +22,7 @@ enum PrimaryRun {
 
         let domain = Domain(context: context, id: domainID)
         let guest = domain.name ?? "domain \(domainID)"
-        let log = Log(guest: guest)
+        let log = Log(guest: guest, events: .standard)
         endedDomain = domainID
         do throws(Refusal) {
             return try run(domain, guest: guest, info.pointee, link, back, log)
@@ -87,7 +87,6 @@ enum PrimaryRun {
         _ protection: Protection, _ facts: Domain.Facts, _ asked: libxl_domain_remus_info, _ link: Int32, _ back: Int32,
         _ configuration: Configuration, _ log: Log
     ) throws(Refusal) -> PrimaryRelay {
-        let period = asked.interval > 0 ? Int(asked.interval) : 200
         do throws(SystemError) {
             return try PrimaryRelay(
                 link: link, back: back,
@@ -98,9 +97,9 @@ enum PrimaryRun {
                         isUnsafeAccepted: isTrue(asked.allow_unsafe)),
                     run: protection.run,
                     helper: .init(
-                        periodNanoseconds: .nanoseconds(milliseconds: period),
                         stagingBytes: configuration.stagingBytes(guestKiB: facts.memoryKiB),
                         engine: configuration.engine),
+                    schedule: schedule(asked, configuration),
                     pages: isFalse(asked.compression)
                         ? nil
                         : .init(
@@ -110,6 +109,12 @@ enum PrimaryRun {
         } catch {
             throw Refusal("cannot start: \(error)")
         }
+    }
+
+    /// `-i` on the command line wins over the file. libxl cannot tell it from its default.
+    private static func schedule(_ asked: libxl_domain_remus_info, _ configuration: Configuration) -> SchedulePolicy {
+        guard XlArguments.hasInterval, asked.interval > 0 else { return configuration.schedule }
+        return .fixed(periodNanoseconds: .nanoseconds(milliseconds: Int(asked.interval)))
     }
 
     /// The stock function, with our pipe for its stream and our helper launcher for its helper; then what the run came

@@ -48,6 +48,10 @@ final class Protection {
 
     func ports(_ configuration: Configuration) throws(SystemError) -> PrimaryRelay.Ports {
         let trace: EpochTrace? = if let path = configuration.epochLogPath { try EpochTrace(path: path) } else { nil }
+        let metrics: MetricsFile? =
+            if let directory = configuration.metricsDirectory {
+                try MetricsFile(directory: directory, guest: guest, log: log)
+            } else { nil }
         let log = log
         let desk: ArbiterDesk? =
             if let arbiter {
@@ -57,7 +61,7 @@ final class Protection {
             } else { nil }
         return PrimaryRelay.Ports(
             guest: GuestControl(domainID: domain.id).port, output: output, arbiter: desk,
-            admin: adminSocket("\(guest).primary", log), trace: trace)
+            admin: adminSocket("\(guest).primary", log), trace: trace, metrics: metrics)
     }
 
     /// Where no verdict has settled it, the guest is the backup's if the copy here was destroyed.
@@ -127,7 +131,7 @@ func adminSocket(_ name: String, _ log: Log) -> AdminSocket? {
     do throws(SystemError) {
         return try AdminSocket(name: name)
     } catch {
-        log.warning("romulus resume and romulus yield will not reach this run: \(error)")
+        log.warning("romulus status, resume and yield will not reach this run: \(error)")
         return nil
     }
 }

@@ -53,5 +53,5 @@ final class RecordingOutput: OutputBuffer, Sendable {
     func releaseEpoch() throws { try take(.release) }
     func releaseEverything() { recorded.change { $0.append(.open) } }
     func dropEverything() { recorded.change { $0.append(.drop) } }
-    var heldAndDropped: (heldPackets: Int, heldBytes: Int, droppedPackets: Int) { (0, 0, 0) }
+    var held: HeldOutput { HeldOutput() }
 }

@@ -21,7 +21,7 @@ final class HelperAlone: Sendable {
             self.farEnd = farEnd
         }
 
-        func commit(_ epoch: UInt64) { send(.commit(Epoch(rawValue: epoch))) }
+        func commit(_ epoch: UInt64) { send(.commit(Epoch(rawValue: epoch), nextStart: .now)) }
         func stop() { send(.stop) }
 
         func send(_ order: HelperControl.Order) {
@@ -54,7 +54,7 @@ final class HelperAlone: Sendable {
         let control = try OpenFile(duplicating: pair.one.raw)
         let controlForHelper = try OpenFile(duplicating: pair.other.raw)
         _ = HelperControl.send(
-            .begin(.init(periodNanoseconds: 1_000_000, stagingBytes: 1 << 20, engine: engine)), on: control.descriptor)
+            .begin(.init(stagingBytes: 1 << 20, engine: engine)), on: control.descriptor)
         let (link, farEnd) = try OpenFile.pair()
         let lease = try SharedLease()
         let surroundings = Surroundings(source, control: control, farEnd: farEnd, lease: lease)

@@ -72,9 +72,8 @@ final class ProtectedGuest: Sendable {
                     guest: "test", patienceNanoseconds: patience, hasBackChannel: true, arbiter: settings.arbiter,
                     isUnsafeAccepted: false),
                 run: settings.seed,
-                helper: .init(
-                    periodNanoseconds: .nanoseconds(milliseconds: settings.periodMilliseconds),
-                    stagingBytes: settings.stagingBytes, engine: settings.engine),
+                helper: .init(stagingBytes: settings.stagingBytes, engine: settings.engine),
+                schedule: .fixed(periodNanoseconds: .nanoseconds(milliseconds: settings.periodMilliseconds)),
                 pages: settings.slots.primary == 0
                     ? nil : .init(slots: settings.slots.primary, compression: settings.compression)),
             ports: .init(
@@ -83,6 +82,7 @@ final class ProtectedGuest: Sendable {
         backup = try BackupRelay(
             link: wire.exit.descriptor, back: backWire.entry.descriptor,
             configuration: .init(
+                guest: "test",
                 session: .init(
                     detectTimeoutMilliseconds: settings.detectTimeoutMilliseconds, patienceNanoseconds: patience,
                     arbiter: settings.arbiter, pageSlots: settings.slots.backup),

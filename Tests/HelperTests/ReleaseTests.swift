@@ -21,6 +21,7 @@ extension ProtectionTests {
             let relay = try BackupRelay(
                 link: linkThere.descriptor, back: backThere.descriptor,
                 configuration: .init(
+                    guest: "test",
                     session: .init(
                         detectTimeoutMilliseconds: 1_000, patienceNanoseconds: 10_000_000_000, arbiter: .none),
                     epochLimitBytes: 8 << 20), ports: .init(), log: Log(guest: "test"))

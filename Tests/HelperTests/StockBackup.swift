@@ -23,7 +23,8 @@ final class StockBackup {
                     guest: "stock", patienceNanoseconds: 10_000_000_000, hasBackChannel: back >= 0, arbiter: .none,
                     isUnsafeAccepted: isUnsafeAccepted),
                 run: 1,
-                helper: .init(periodNanoseconds: 1_000_000, stagingBytes: 1 << 20, engine: engine)),
+                helper: .init(stagingBytes: 1 << 20, engine: engine),
+                schedule: .fixed(periodNanoseconds: 1_000_000)),
             ports: .init(guest: Freezer().port()), log: Log(guest: "stock"))
         try relay.start()
     }

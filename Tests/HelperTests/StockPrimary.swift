@@ -31,6 +31,7 @@ final class StockPrimary: Sendable {
         let relay = try BackupRelay(
             link: received.descriptor, back: back.descriptor,
             configuration: .init(
+                guest: "test",
                 session: .init(
                     detectTimeoutMilliseconds: detectTimeoutMilliseconds,
                     patienceNanoseconds: .nanoseconds(milliseconds: patienceMilliseconds), arbiter: .none),

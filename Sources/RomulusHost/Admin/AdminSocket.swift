@@ -8,16 +8,20 @@ public final class AdminSocket {
     public enum Request: String, Sendable, CaseIterable {
         case resume
         case yield
+        /// Answered with one object of JSON.
+        case status
 
-        public var word: AdminWord {
+        /// nil where nothing is decided by it.
+        public var word: AdminWord? {
             switch self {
             case .resume: .resume
             case .yield: .yield
+            case .status: nil
             }
         }
     }
 
-    static let longestBytes = 512
+    static let longestBytes = 16 << 10
     private let listener: Descriptor
     private let path: String
     private var client: Int32 = -1
@@ -68,11 +72,25 @@ public final class AdminSocket {
         client = -1
     }
 
-    private static func path(_ name: String, _ directory: String) -> String {
+    static func path(_ name: String, _ directory: String) -> String {
         "\(directory)/\(RunLock.fileName(name)).sock"
     }
 
     // MARK: The other end
+
+    /// The names of all sessions on this host, as far as their sockets tell; one of them may be a dead one's.
+    public static func names(directory: String = RunLock.directory) -> [String] {
+        guard let entries = opendir(directory) else { return [] }
+        defer { closedir(entries) }
+        var names: [String] = []
+        while let entry = readdir(entries) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            if name.hasSuffix(".sock") { names.append(String(name.dropLast(5))) }
+        }
+        return names.sorted()
+    }
 
     /// - Returns: nil where no session of that name listens.
     public static func ask(

@@ -8,6 +8,8 @@ public struct Configuration: Equatable, Sendable {
     public var detectTimeoutMilliseconds = 1000
     /// The same for a peer without heartbeats (stock Xen), and before the first complete checkpoint.
     public var stockDetectTimeoutMilliseconds = 10_000
+    /// When epochs begin, where `-i` is not given.
+    public var schedule = SchedulePolicy.fixed(periodNanoseconds: .nanoseconds(milliseconds: 200))
     /// MiB of memory for dirty pages that wait for the link; nil is a quarter of the guest's, from 16 to 512.
     public var stagingMiB: Int?
     /// MiB that one epoch may take on the backup; nil is the guest's memory and 64 MiB more.
@@ -38,6 +40,8 @@ public struct Configuration: Equatable, Sendable {
     public var leaseTimeoutMilliseconds = 2000
     /// A CSV file that gets one line per epoch.
     public var epochLogPath: String?
+    /// Where a file of metrics is kept, for node_exporter.
+    public var metricsDirectory: String?
 
     public init() {}
 
@@ -62,7 +66,32 @@ public struct Configuration: Equatable, Sendable {
         pageCacheMiB = try file.integer(Key.pageCache.rawValue, in: 1...1_048_576)
         if let choice = try file.choice(Key.compression.rawValue, of: Self.compressions) { compression = choice }
         try readArbiter(file)
+        try readSchedule(file)
         epochLogPath = try file.string(Key.epochLog.rawValue)
+        metricsDirectory = try file.string(Key.metricsDirectory.rawValue)
+    }
+
+    private mutating func readSchedule(_ file: ConfigurationFile) throws(ConfigurationError) {
+        let isAdaptive = try file.choice(Key.schedule.rawValue, of: ["fixed": false, "adaptive": true]) ?? false
+        let period = try file.integer(Key.period.rawValue, in: 1...3_600_000) ?? 200
+        let floor = try file.integer(Key.periodFloor.rawValue, in: 1...60_000) ?? 25
+        let ceiling = try file.integer(Key.periodCeiling.rawValue, in: 1...3_600_000) ?? 1000
+        let percent = try file.integer(Key.maximumPause.rawValue, in: 1...100) ?? 20
+        let delay = try file.integer(Key.maximumOutputDelay.rawValue, in: 1...3_600_000)
+        let megabits = try file.integer(Key.maximumBandwidth.rawValue, in: 1...1_000_000)
+        guard floor <= ceiling else {
+            throw file.outOfRange(Key.periodFloor.rawValue, floor, allowed: 1...ceiling)
+        }
+        guard isAdaptive else {
+            schedule = .fixed(periodNanoseconds: .nanoseconds(milliseconds: period))
+            return
+        }
+        schedule = .adaptive(
+            ScheduleBudgets(
+                floorNanoseconds: .nanoseconds(milliseconds: floor),
+                ceilingNanoseconds: .nanoseconds(milliseconds: ceiling), pauseShare: Double(percent) / 100,
+                outputDelayNanoseconds: delay.map { .nanoseconds(milliseconds: $0) },
+                bytesPerSecond: megabits.map { Double($0) * 1e6 / 8 }))
     }
 
     private mutating func readArbiter(_ file: ConfigurationFile) throws(ConfigurationError) {
@@ -111,7 +140,15 @@ public struct Configuration: Equatable, Sendable {
         case leaseOptions = "lease_options"
         case leaseTTL = "lease_ttl_s"
         case leaseTimeout = "lease_timeout_ms"
+        case schedule
+        case period = "period_ms"
+        case periodFloor = "period_floor_ms"
+        case periodCeiling = "period_ceiling_ms"
+        case maximumPause = "max_pause_percent"
+        case maximumOutputDelay = "max_output_delay_ms"
+        case maximumBandwidth = "max_mbit_per_s"
         case epochLog = "epoch_log"
+        case metricsDirectory = "metrics_directory"
     }
 
     public var patienceNanoseconds: Int64 { .nanoseconds(milliseconds: stockDetectTimeoutMilliseconds) }

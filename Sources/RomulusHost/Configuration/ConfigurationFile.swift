@@ -51,12 +51,10 @@ final class ConfigurationFile {
         switch xlu_cfg_get_long(parsed, key, &value, 1) {
         case 0: break
         case ESRCH: return nil
-        case ERANGE: throw .outOfRange(path: path, line: line(of: key), key: key, value: value, allowed: allowed)
+        case ERANGE: throw outOfRange(key, value, allowed: allowed)
         default: throw .notANumber(path: path, line: line(of: key), key: key)
         }
-        guard allowed.contains(value) else {
-            throw .outOfRange(path: path, line: line(of: key), key: key, value: value, allowed: allowed)
-        }
+        guard allowed.contains(value) else { throw outOfRange(key, value, allowed: allowed) }
         return value
     }
 
@@ -89,6 +87,10 @@ final class ConfigurationFile {
 
     func error(at key: String, _ fault: ConfigurationError.ArbiterFault) -> ConfigurationError {
         .badArbiter(path: path, line: line(of: key), fault)
+    }
+
+    func outOfRange(_ key: String, _ value: Int, allowed: ClosedRange<Int>) -> ConfigurationError {
+        .outOfRange(path: path, line: line(of: key), key: key, value: value, allowed: allowed)
     }
 
     private func line(of key: String) -> Int { lines[key] ?? 0 }

@@ -1,20 +1,36 @@
 import CLinux
 import Glibc
 import RomulusCore
+import Synchronization
 
-/// Lines for the admin: to standard error, where xl's own messages go, and to the system's log.
+/// Lines for the admin: to standard error, where xl's own messages go, to the system's log, and to the file of events.
 ///
-/// On the backup, standard error is an ssh connection that a power cut takes away; there the system's log is what stays.
+/// On the backup, standard error is an ssh connection that a power cut takes away; there the logs are what stays.
 public struct Log: Sendable {
-    private let prefix: String
+    private let guest: String
+    private let speaker: String
+    private let events: EventFile?
+    private let newest = Newest()
 
-    public init(guest: String) {
-        prefix = guest.isEmpty ? "romulus: " : "romulus: \(guest): "
+    private final class Newest: Sendable {
+        let event = Mutex<Event?>(nil)
     }
 
-    public func note(_ text: String) { write(LOG_INFO, text) }
-    public func warning(_ text: String) { write(LOG_WARNING, "warning: \(text)") }
-    public func error(_ text: String) { write(LOG_ERR, "error: \(text)") }
+    /// - Parameters:
+    ///   - guest: the guest's name; empty where there is none yet.
+    ///   - role: what a reader is to know of who speaks, as in "backup".
+    public init(guest: String, role: String = "", events: EventFile? = nil) {
+        self.guest = guest
+        speaker = role.isEmpty ? guest : "\(guest) (\(role))"
+        self.events = events
+    }
+
+    /// What was said last.
+    public var newestEvent: Event? { newest.event.withLock { $0 } }
+
+    public func note(_ text: String) { write(.note, text) }
+    public func warning(_ text: String) { write(.warning, text) }
+    public func error(_ text: String) { write(.error, text) }
 
     public func write(_ line: LogLine) {
         switch line {
@@ -24,12 +40,25 @@ public struct Log: Sendable {
         }
     }
 
-    private func write(_ priority: Int32, _ text: String) {
+    private func write(_ level: Event.Level, _ text: String) {
         // A line is a line, whatever the other side put into a farewell.
         let clean = String(text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : Character($0) })
-        let line = Array("\(prefix)\(clean)\n".utf8)
+        let prefix = speaker.isEmpty ? "romulus: " : "romulus: \(speaker): "
+        let shown = prefix + (level == .note ? "" : "\(level.rawValue): ") + clean
+        let line = Array("\(shown)\n".utf8)
         // One write per line, so that lines of several processes do not mix. Nobody may be listening any more.
         _ = line.withUnsafeBytes { Glibc.write(2, $0.baseAddress, $0.count) }
-        romulus_syslog(priority | (3 << 3), prefix + clean)  // LOG_DAEMON is 3 << 3; the macro has a cast
+        romulus_syslog(Self.priority(level) | (3 << 3), shown)  // LOG_DAEMON is 3 << 3; the macro has a cast
+        let event = Event(time: Int64(time(nil)), guest: guest, level: level, text: clean)
+        newest.event.withLock { $0 = event }
+        events?.append(event)
+    }
+
+    private static func priority(_ level: Event.Level) -> Int32 {
+        switch level {
+        case .note: LOG_INFO
+        case .warning: LOG_WARNING
+        case .error: LOG_ERR
+        }
     }
 }

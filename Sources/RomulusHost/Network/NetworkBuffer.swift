@@ -161,9 +161,9 @@ public final class NetworkBuffer: OutputBuffer {
         }
     }
 
-    public var heldAndDropped: (heldPackets: Int, heldBytes: Int, droppedPackets: Int) {
+    public var held: HeldOutput {
         let sum = socket.plugStatistics(buffered.map(\.ifb))
-        return (sum.packets, sum.bytes, sum.drops + earlierDrops)
+        return HeldOutput(packets: sum.packets, bytes: sum.bytes, droppedPackets: sum.drops + earlierDrops)
     }
 
     // MARK: The end

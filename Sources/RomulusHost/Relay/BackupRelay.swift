@@ -11,12 +11,14 @@ import Synchronization
 /// The part up to the first complete checkpoint streams through; from then on libxl sees whole epochs only.
 public final class BackupRelay: @unchecked Sendable {
     public struct Configuration: Sendable {
+        public var guest: String
         public var session: BackupSession.Configuration
         /// The most that one epoch may take of memory; three are kept at a time.
         public var epochLimitBytes: Int
         public var farewellNanoseconds: Int64 = 1_000_000_000
 
-        public init(session: BackupSession.Configuration, epochLimitBytes: Int) {
+        public init(guest: String, session: BackupSession.Configuration, epochLimitBytes: Int) {
+            self.guest = guest
             self.session = session
             self.epochLimitBytes = epochLimitBytes
         }
@@ -79,6 +81,7 @@ public final class BackupRelay: @unchecked Sendable {
     private var backQueue: [UInt8] = []
     private var isBackUsable: Bool
     private var end: BackupSession.End?
+    private let startedAt = MonotonicTime.now
     private var lastHeardAt = MonotonicTime.now
     private var decidedAt = MonotonicTime.now
     private var closedAt = MonotonicTime.now
@@ -218,9 +221,27 @@ public final class BackupRelay: @unchecked Sendable {
 
     private func hearAdmin() {
         guard let admin = ports.admin, let request = admin.receive() else { return }
-        let actions = session.handle(.adminSaid(request.word), now: .now)
+        guard let word = request.word else { return admin.answer(status.json.encoded()) }
+        let actions = session.handle(.adminSaid(word), now: .now)
         admin.answer(actions.isEmpty ? "nothing to decide: the primary is heard" : "ok")
         perform(actions)
+    }
+
+    private var state: SessionState {
+        if session.hasEnded { return .ending }
+        if session.isSuspecting { return .deciding }
+        if session.lastEpoch == .none { return .copying }
+        return session.isFramed ? .protected : .stock
+    }
+
+    private var status: SessionStatus {
+        SessionStatus(
+            guest: configuration.guest, side: .backup, state: state, epoch: session.lastEpoch, startedAt: startedAt,
+            lastEvent: log.newestEvent,
+            details: [
+                .init("arbiter", .string("\(configuration.session.arbiter)")),
+                .init("silence_ms", .milliseconds(.now - lastHeardAt)),
+            ])
     }
 
     // MARK: From the link to the epoch buffers

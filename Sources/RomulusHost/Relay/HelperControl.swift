@@ -8,7 +8,10 @@ public enum HelperControl {
     /// `xl` to helper.
     public enum Order: Equatable, Sendable {
         case begin(HelperSettings)
-        case commit(Epoch)
+        /// It is committed; the next one begins then.
+        case commit(Epoch, nextStart: MonotonicTime)
+        /// The next epoch begins earlier than was said.
+        case start(MonotonicTime)
         /// The output of the epoch that this checkpoint ends is closed: the guest may run again.
         case outputHeld(Epoch)
         /// The run is over: take no further checkpoint.
@@ -23,7 +26,6 @@ public enum HelperControl {
         case suspended(Epoch)
         /// An epoch's pages are copied and the guest runs again.
         case resumed(EpochTimes)
-        case overruns(Int)
     }
 
     private typealias Words = (Int64, Int64, Int64, Int64, Int64, Int64, Int64, Int64, Int64)
@@ -31,10 +33,9 @@ public enum HelperControl {
     public static func send(_ order: Order, on socket: Int32) -> Bool {
         switch order {
         case .begin(let settings):
-            send(
-                words(1, settings.periodNanoseconds, Int64(settings.stagingBytes), settings.engine == .stock ? 1 : 0),
-                on: socket)
-        case .commit(let epoch): send(words(2, Int64(epoch.rawValue)), on: socket)
+            send(words(1, Int64(settings.stagingBytes), settings.engine == .stock ? 1 : 0), on: socket)
+        case .commit(let epoch, let start): send(words(2, Int64(epoch.rawValue), start.nanoseconds), on: socket)
+        case .start(let start): send(words(6, start.nanoseconds), on: socket)
         case .stop: send(words(3), on: socket)
         case .guestGoesOn: send(words(5), on: socket)
         case .outputHeld(let epoch): send(words(4, Int64(epoch.rawValue)), on: socket)
@@ -50,7 +51,6 @@ public enum HelperControl {
                     times.copying?.logRead.nanoseconds ?? 0, times.copying?.pagesCopied.nanoseconds ?? 0,
                     times.saved.nanoseconds, times.outputHeld.nanoseconds, times.resumed.nanoseconds
                 ), on: socket)
-        case .overruns(let count): send(words(17, Int64(count)), on: socket)
         case .suspended(let epoch): send(words(18, Int64(epoch.rawValue)), on: socket)
         }
     }
@@ -66,11 +66,11 @@ public enum HelperControl {
         receive(from: socket) { words in
             switch words.0 {
             case 1:
-                .begin(
-                    HelperSettings(
-                        periodNanoseconds: words.1, stagingBytes: Int(words.2), engine: words.3 == 1 ? .stock : .native)
-                )
-            case 2: .commit(Epoch(rawValue: UInt64(bitPattern: words.1)))
+                .begin(HelperSettings(stagingBytes: Int(words.1), engine: words.2 == 1 ? .stock : .native))
+            case 2:
+                .commit(
+                    Epoch(rawValue: UInt64(bitPattern: words.1)), nextStart: MonotonicTime(nanoseconds: words.2))
+            case 6: .start(MonotonicTime(nanoseconds: words.1))
             case 3: .stop
             case 5: .guestGoesOn
             case 4: .outputHeld(Epoch(rawValue: UInt64(bitPattern: words.1)))
@@ -84,7 +84,6 @@ public enum HelperControl {
         receive(from: socket) { words in
             switch words.0 {
             case 16: .resumed(times(words))
-            case 17: .overruns(Int(words.1))
             case 18: .suspended(Epoch(rawValue: UInt64(bitPattern: words.1)))
             default: nil
             }
@@ -128,13 +127,11 @@ public enum HelperControl {
 
 /// What the helper is to know of a run before it begins.
 public struct HelperSettings: Equatable, Sendable {
-    public var periodNanoseconds: Int64
     /// Memory for dirty pages, on either side of the pipe between helper and `xl`.
     public var stagingBytes: Int
     public var engine: Engine
 
-    public init(periodNanoseconds: Int64, stagingBytes: Int, engine: Engine) {
-        self.periodNanoseconds = periodNanoseconds
+    public init(stagingBytes: Int, engine: Engine) {
         self.stagingBytes = stagingBytes
         self.engine = engine
     }

@@ -31,5 +31,19 @@ public protocol OutputBuffer: AnyObject {
     func releaseEverything()
     /// Throws away what is held, and lets nothing out any more.
     func dropEverything()
-    var heldAndDropped: (heldPackets: Int, heldBytes: Int, droppedPackets: Int) { get }
+    var held: HeldOutput { get }
+}
+
+/// What waits for its epoch, and what did not find room, on all devices together.
+public struct HeldOutput: Equatable, Sendable {
+    public var packets = 0
+    public var bytes = 0
+    /// Since the run began.
+    public var droppedPackets = 0
+
+    public init(packets: Int = 0, bytes: Int = 0, droppedPackets: Int = 0) {
+        self.packets = packets
+        self.bytes = bytes
+        self.droppedPackets = droppedPackets
+    }
 }

@@ -10,57 +10,6 @@ import RomulusCore
 ///
 /// Draining comes before sending, so that the guest runs again as soon as its pages are copied.
 public final class PrimaryRelay: @unchecked Sendable {
-    public struct Configuration: Sendable {
-        public var session: PrimarySession.Configuration
-        /// This run's name, which the backup hears.
-        public var run: UInt64
-        public var helper: HelperSettings
-        /// How pages are encoded where the backup understands it; nil where they are not (`-u`).
-        public var pages: PageSettings?
-        /// How long the last words may take to leave, and the backup's answer to them to arrive.
-        public var farewellNanoseconds: Int64 = 1_000_000_000
-        /// How often the guest is looked at.
-        public var guestCheckNanoseconds: Int64 = 100_000_000
-
-        public init(
-            session: PrimarySession.Configuration, run: UInt64, helper: HelperSettings, pages: PageSettings? = nil
-        ) {
-            self.pages = pages
-            self.session = session
-            self.run = run
-            self.helper = helper
-        }
-    }
-
-    /// The world around the link. What is nil is not there.
-    public struct Ports {
-        public var guest: GuestPort
-        public var output: OutputBuffer?
-        public var arbiter: ArbiterDesk?
-        public var admin: AdminSocket?
-        public var trace: EpochTrace?
-
-        public init(
-            guest: GuestPort, output: OutputBuffer? = nil, arbiter: ArbiterDesk? = nil, admin: AdminSocket? = nil,
-            trace: EpochTrace? = nil
-        ) {
-            self.guest = guest
-            self.output = output
-            self.arbiter = arbiter
-            self.admin = admin
-            self.trace = trace
-        }
-    }
-
-    /// What the run came to.
-    public struct Outcome: Sendable {
-        public var end: PrimarySession.End
-        public var statistics: RunStatistics
-        /// The backup knows what becomes of the guest here: it has answered the farewell with its own, or, where it is
-        /// stock, was sent one that it cannot misunderstand.
-        public var wasFarewellHeard: Bool
-    }
-
     /// What libxl writes its stream to, in place of the link.
     public let streamForLibxl: Descriptor
     /// What the helper's side of `HelperControl` listens on.
@@ -87,9 +36,9 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var writer: LinkWriter
     private var end: PrimarySession.End?
     private var isLinkUsable = true
-    private var statistics: RunStatistics
+    private var telemetry: RunTelemetry
+    private var pacer: EpochPacer
     private var backupFarewell: FarewellReason?
-    private var overrunLimiter = MessageLimiter(intervalNanoseconds: 60_000_000_000)
     private var isFarewellQueued = false
     private var wasStockFarewellSent = false
     private var isHelperHere = true
@@ -97,7 +46,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var isFirstCheckpointSent = false
     /// The first epoch's end waits until the backup has heard everything before it.
     private var firstEpochEnd: Message?
-    private var droppedPackets = 0
+    /// As of the last look.
+    private var held = HeldOutput()
     private var framesWanted = FramesWanted.no
     private var epochsStaged = Epoch.none
     private var polls = PollSet()
@@ -135,7 +85,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         self.ports = ports
         nextGuestCheck = .now
         writer = LinkWriter(link: link)
-        statistics = RunStatistics(startedAt: .now)
+        telemetry = RunTelemetry(guest: configuration.session.guest, trace: ports.trace, metrics: ports.metrics)
+        pacer = EpochPacer(configuration.schedule, control: control.raw, output: ports.output, log: log)
         session = PrimarySession(configuration: configuration.session, now: .now)
     }
 
@@ -157,7 +108,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         // The helper may have frozen a guest that goes on while the thread was busy; by now it is gone, and freezes no more.
         if case .goesOn? = end?.fate { thaw(times: lease.takeFreezes()) }
         return Outcome(
-            end: end ?? .init(cause: .saveEnded("the relay ended"), fate: .goesOn(.unknown)), statistics: statistics,
+            end: end ?? .init(cause: .saveEnded("the relay ended"), fate: .goesOn(.unknown)),
+            statistics: telemetry.statistics,
             wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil))
     }
 
@@ -171,6 +123,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         while !session.hasEnded { turn() }
         sayLastWords()
         ports.arbiter?.close()
+        telemetry.close()
 
         closeStream()
         DescriptorIO.restoreFlags(link, linkFlags)
@@ -192,7 +145,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         let verdictIndex = polls.add(ports.arbiter?.descriptor ?? -1, reading: true)
         let adminIndex = polls.add(ports.admin?.descriptor ?? -1, reading: true)
         lease.set(session.watchdogDeadline)
-        polls.wait(until: min(session.deadline ?? nextGuestCheck, nextGuestCheck))
+        polls.wait(until: min(session.deadline ?? nextGuestCheck, nextGuestCheck, pacer.nextLook ?? nextGuestCheck))
 
         // What has waited for longer than the deadline allows must find the guest frozen.
         perform(session.timePassed(now: .now))
@@ -211,6 +164,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             hasSaveReturned = true
             saveEnded("libxl's own lines say why")
         }
+        pacer.look()
         lookAtGuest()
     }
 
@@ -231,14 +185,19 @@ public final class PrimaryRelay: @unchecked Sendable {
     }
 
     private func watchOutput() {
-        guard let dropped = ports.output?.heldAndDropped.droppedPackets, dropped > droppedPackets,
-            dropLimiter.passes(at: .now)
-        else { return }
+        let before = held.droppedPackets
+        if let output = ports.output { held = output.held }
+        telemetry.isNow(state, held: held)
+        lostPackets += held.droppedPackets - before
+        guard lostPackets > 0, dropLimiter.passes(at: .now) else { return }
         log.warning(
-            "the network buffer was full and \(dropped - droppedPackets) packets of the guest were dropped"
-                + " (\(dropped) so far): raise netbuf_limit_kib in /etc/xen/romulus.conf, or shorten the period (-i)")
-        droppedPackets = dropped
+            "the network buffer was full and \(lostPackets) packets of the guest were dropped"
+                + " (\(held.droppedPackets) so far): raise netbuf_limit_kib in /etc/xen/romulus.conf, or shorten the"
+                + " period (-i)")
+        lostPackets = 0
     }
+    /// Not said yet.
+    private var lostPackets = 0
     private var dropLimiter = MessageLimiter(intervalNanoseconds: 10_000_000_000)
 
     private func hearVerdict() {
@@ -248,9 +207,25 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     private func hearAdmin() {
         guard let admin = ports.admin, let request = admin.receive() else { return }
-        let actions = session.handle(.adminSaid(request.word), now: .now)
+        guard let word = request.word else { return admin.answer(status.json.encoded()) }
+        let actions = session.handle(.adminSaid(word), now: .now)
         admin.answer(actions.isEmpty ? "nothing to decide: the guest is not frozen" : "ok")
         perform(actions)
+    }
+
+    private var state: SessionState {
+        if session.hasEnded { return .ending }
+        if session.isFrozen { return .frozen }
+        if session.acknowledgedEpoch == .none { return .copying }
+        return session.isFramed ? .protected : .stock
+    }
+
+    private var status: SessionStatus {
+        SessionStatus(
+            guest: configuration.session.guest, side: .primary, state: state, epoch: session.acknowledgedEpoch,
+            startedAt: telemetry.statistics.startedAt, lastEvent: log.newestEvent,
+            details: telemetry.details(
+                schedule: pacer.policy, arbiter: configuration.session.arbiter, held: ports.output?.held ?? held))
     }
 
     /// How much is drained before the link is looked at again: some milliseconds of copying.
@@ -273,7 +248,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             }
         }
         // In the first copy it is the copying that waits, not the guest.
-        if epochsStaged > .none { statistics.stagingWasFull() }
+        if epochsStaged > .none { telemetry.stagingWasFull() }
     }
 
     /// Whoever still writes gets EPIPE, and with it the stock code's own way out.
@@ -312,10 +287,9 @@ public final class PrimaryRelay: @unchecked Sendable {
             perform(session.handle(.firstCheckpointSent, now: .now))
             outgoing.isLookingForRecordBoundary = false
         case .stream(.checkpointEnd(let pages, let streamBytes)):
-            let size = EpochSize(pages: pages, streamBytes: streamBytes, linkBytes: writer.takeStreamBytes())
-            statistics.epochSent(size)
+            telemetry.sent(
+                EpochSize(pages: pages, streamBytes: streamBytes, linkBytes: writer.takeStreamBytes()))
             epochsStaged = epochsStaged.next
-            ports.trace?.sent(size, at: .now)
             if writer.isFramed {
                 let message = Message.epochEnd(epochsStaged, streamBytes: streamBytes)
                 if session.mayEndEpoch { writer.queue(message, then: .epochEndSent) } else { firstEpochEnd = message }
@@ -374,11 +348,10 @@ public final class PrimaryRelay: @unchecked Sendable {
         while true {
             switch HelperControl.receiveReport(from: control.raw) {
             case .message(.suspended):
+                pacer.epochBegan()
                 perform(session.handle(.guestSuspended, now: .now))
             case .message(.resumed(let times)):
-                statistics.epochResumed(times)
-                ports.trace?.resumed(times)
-            case .message(.overruns(let count)): overran(count)
+                telemetry.resumed(times)
             case .nothing: return
             case .closed:
                 isHelperHere = false
@@ -386,13 +359,6 @@ public final class PrimaryRelay: @unchecked Sendable {
                 return
             }
         }
-    }
-
-    private func overran(_ count: Int) {
-        statistics.overrunCount = count
-        guard overrunLimiter.passes(at: .now) else { return }
-        let period = configuration.helper.periodNanoseconds.inMilliseconds
-        log.note("an epoch took longer than the period of \(period) ms, so the next began at once (\(count) so far)")
     }
 
     // MARK: The session's actions
@@ -451,9 +417,10 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func committed(_ epoch: Epoch) {
         // The first copy has filled the ring; what follows needs a fraction of it.
         if epoch.rawValue == 1, ring.storedBytes == 0 { memory.discard(from: Self.drainBytes) }
-        statistics.committed(epoch)
-        ports.trace?.committed(epoch, at: .now)
-        _ = HelperControl.send(.commit(epoch), on: control.raw)
+        // With a stock backup the epoch may have been sent before its times were read.
+        if isHelperHere { readReports() }
+        pacer.committed(epoch, telemetry.committed(epoch))
+        telemetry.overran(pacer.overrunCount)
     }
 
     /// Where its output cannot be held, the guest stays suspended until the run has ended.

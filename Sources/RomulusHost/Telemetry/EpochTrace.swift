@@ -6,8 +6,6 @@ import RomulusCore
 /// Used on the relay's thread only.
 public final class EpochTrace {
     private let file: Descriptor
-    private var times: EpochTimes?
-    private var sent: (size: EpochSize, at: MonotonicTime)?
 
     /// Appends to the file at `path`, which begins with a line of names when it is new.
     public init(path: String) throws(SystemError) {
@@ -20,18 +18,13 @@ public final class EpochTrace {
         }
     }
 
-    func resumed(_ times: EpochTimes) { self.times = times }
-
-    func sent(_ size: EpochSize, at now: MonotonicTime) { sent = (size, now) }
-
-    func committed(_ number: Epoch, at now: MonotonicTime) {
-        defer { (times, sent) = (nil, nil) }
-        guard let times, let sent else { return }
-        var fields: [Int64] = [Int64(number.rawValue), times.requested.nanoseconds / 1000]
+    func add(_ epoch: CompletedEpoch) {
+        let times = epoch.times
+        var fields: [Int64] = [Int64(epoch.number.rawValue), times.requested.nanoseconds / 1000]
         fields += times.parts.map { $0 / 1000 }
         fields += [
-            times.pauseNanoseconds / 1000, Int64(sent.size.pages), Int64(sent.size.streamBytes),
-            Int64(sent.size.linkBytes), (sent.at - times.resumed) / 1000, (now - times.resumed) / 1000,
+            times.pauseNanoseconds / 1000, Int64(epoch.size.pages), Int64(epoch.size.streamBytes),
+            Int64(epoch.size.linkBytes), (epoch.sentAt - times.resumed) / 1000, epoch.acknowledgeNanoseconds / 1000,
         ]
         write(fields.map(String.init).joined(separator: ",") + "\n")
     }

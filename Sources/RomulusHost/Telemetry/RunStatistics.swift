@@ -32,20 +32,14 @@ public struct RunStatistics: Sendable {
         }
     }
 
-    /// The first epoch is the whole guest: it says nothing about the others.
-    mutating func epochSent(_ size: EpochSize) {
-        if epochsStaged > 0 {
-            pages.add(Int64(size.pages))
-            streamBytes.add(Int64(size.streamBytes))
-            linkBytes.add(Int64(size.linkBytes))
-        }
-        epochsStaged += 1
-    }
-    private var epochsStaged = 0
-
-    mutating func epochResumed(_ times: EpochTimes) {
-        pauseNanoseconds.add(times.pauseNanoseconds)
-        for (index, part) in times.parts.enumerated() { pauseParts[index].add(part) }
+    mutating func add(_ epoch: CompletedEpoch) {
+        pauseNanoseconds.add(epoch.times.pauseNanoseconds)
+        for (index, part) in epoch.times.parts.enumerated() { pauseParts[index].add(part) }
+        // The first epoch is the whole guest: it says nothing about the others.
+        guard epoch.number.rawValue > 1 else { return }
+        pages.add(Int64(epoch.size.pages))
+        streamBytes.add(Int64(epoch.size.streamBytes))
+        linkBytes.add(Int64(epoch.size.linkBytes))
     }
 
     mutating func committed(_ epoch: Epoch) { epochCount = epoch.rawValue }
@@ -66,13 +60,4 @@ public struct RunStatistics: Sendable {
             + " \(pauseInParts));"
             + " \(overrunCount) epochs took longer than the period; staging was full \(stagingFullCount) times"
     }
-}
-
-/// What one epoch came to.
-struct EpochSize {
-    var pages: Int
-    /// Of the stock stream.
-    var streamBytes: UInt64
-    /// What of it, encoded, went over the link.
-    var linkBytes: UInt64
 }

@@ -1,0 +1,88 @@
+import RomulusCore
+
+/// Tells the helper when to begin each epoch, and looks at the guest's output where that may bring the moment forward.
+/// Used on the relay's thread only.
+struct EpochPacer {
+    private let control: Int32
+    private let log: Log
+    private let output: OutputBuffer?
+    private var scheduler: CheckpointScheduler
+    private let lookNanoseconds: Int64
+    /// When the next epoch begins, as the helper knows it; nil while one is under way.
+    private var told: MonotonicTime?
+    private var outputSince: MonotonicTime?
+    /// Output that waits at the first look has waited since then at the longest.
+    private var mayWaitSince = MonotonicTime.now
+    private(set) var nextLook: MonotonicTime?
+    private var limiter = MessageLimiter(intervalNanoseconds: 60_000_000_000)
+
+    /// - Parameter control: the helper's socket.
+    init(_ policy: SchedulePolicy, control: Int32, output: OutputBuffer?, log: Log) {
+        self.control = control
+        self.output = output
+        self.log = log
+        scheduler = CheckpointScheduler(policy)
+        lookNanoseconds =
+            if case .adaptive(let budgets) = policy {
+                min(max(budgets.floorNanoseconds / 4, 2_000_000), 20_000_000)
+            } else { 0 }
+    }
+
+    var policy: SchedulePolicy { scheduler.policy }
+    var overrunCount: Int { scheduler.overrunCount }
+
+    /// - Parameter completed: nil where something of the epoch was not heard: then the next one begins at once.
+    mutating func committed(_ epoch: Epoch, _ completed: CompletedEpoch?) {
+        let now = MonotonicTime.now
+        outputSince = nil
+        var start = now
+        if let completed {
+            scheduler.epochCommitted(completed.cost, at: now)
+            mayWaitSince = completed.times.resumed
+            start = scheduler.nextStart(outputSince: nil) ?? now
+        }
+        told = start
+        _ = HelperControl.send(.commit(epoch, nextStart: start), on: control)
+        nextLook = scheduler.asksForOutput && output != nil ? now + lookNanoseconds : nil
+        complain(at: now)
+    }
+
+    mutating func epochBegan() {
+        told = nil
+        nextLook = nil
+    }
+
+    /// At `nextLook`, or later.
+    mutating func look() {
+        let now = MonotonicTime.now
+        guard let told, let look = nextLook, now >= look else { return }
+        nextLook = now < told ? now + lookNanoseconds : nil
+        guard outputSince != nil || output?.held.packets ?? 0 > 0 else {
+            mayWaitSince = now
+            return
+        }
+        outputSince = outputSince ?? mayWaitSince
+        // Nothing but the time that has passed changes the answer now.
+        nextLook = nil
+        guard let start = scheduler.nextStart(outputSince: outputSince), start < told else { return }
+        self.told = start
+        _ = HelperControl.send(.start(start), on: control)
+    }
+
+    private mutating func complain(at now: MonotonicTime) {
+        let line: LogLine? =
+            switch scheduler.policy {
+            case .fixed(let period):
+                overrunCount == saidOverruns
+                    ? nil
+                    : .note(
+                        "an epoch took longer than the period of \(period.inMilliseconds) ms, so the next began at once"
+                            + " (\(overrunCount) so far)")
+            case .adaptive(let budgets): scheduler.unmetBudget.map { .note(budgets.advice($0)) }
+            }
+        guard let line, limiter.passes(at: now) else { return }
+        saidOverruns = overrunCount
+        log.write(line)
+    }
+    private var saidOverruns = 0
+}
