@@ -83,6 +83,7 @@ let package = Package(
             name: "RomulusCoreTests", dependencies: ["RomulusCore", "RomulusSimulation"], swiftSettings: strict),
         .testTarget(name: "SimulationTests", dependencies: ["RomulusSimulation"], swiftSettings: strict),
         .testTarget(name: "RomulusHostTests", dependencies: ["RomulusHost"], swiftSettings: strict),
+        .testTarget(name: "CommandTests", dependencies: ["romulus-cli"], swiftSettings: strict),
         .testTarget(
             name: "HelperTests", dependencies: ["RomulusHost", "RomulusHook", "SimulatedXen"], swiftSettings: strict),
     ],

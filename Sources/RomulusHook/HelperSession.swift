@@ -84,7 +84,7 @@ final class HelperSession: @unchecked Sendable {
     ///
     /// - Returns: false when the run is over.
     func awaitNextStart() -> Bool {
-        wait(until: { self.nextStart }) { MonotonicTime.now >= self.nextStart }
+        wait(until: { self.nextStart }, for: { MonotonicTime.now >= self.nextStart })
     }
 
     private func wait(until deadline: () -> MonotonicTime? = { nil }, for condition: () -> Bool) -> Bool {

@@ -1,4 +1,5 @@
 import Glibc
+import RomulusCore
 import Testing
 
 @testable import RomulusHost
@@ -51,6 +52,28 @@ import Testing
         #expect(lease.arbiter == .lease && lease.leaseEndpoints.count == 2 && lease.leaseOptions == ["--user=romulus"])
         #expect(lease.leaseTTLSeconds == 5 && lease.leaseTimeoutMilliseconds == 900 && lease.netbufLimitKiB == 64)
         #expect(try load("").arbiter == .none)
+    }
+
+    @Test func theScheduleIsFixedUntilItIsAskedForAnother() throws {
+        #expect(try load("").schedule == .fixed(periodNanoseconds: 200_000_000))
+        #expect(try load("period_ms = 50; max_pause_percent = 10").schedule == .fixed(periodNanoseconds: 50_000_000))
+        let adaptive = try load(
+            """
+            schedule = "adaptive"
+            period_floor_ms = 20; period_ceiling_ms = 500
+            max_pause_percent = 10; max_output_delay_ms = 80; max_mbit_per_s = 800
+            metrics_directory = "/tmp"
+            """)
+        #expect(
+            adaptive.schedule
+                == .adaptive(
+                    ScheduleBudgets(
+                        floorNanoseconds: 20_000_000, ceilingNanoseconds: 500_000_000, pauseShare: 0.1,
+                        outputDelayNanoseconds: 80_000_000, bytesPerSecond: 1e8)))
+        #expect(adaptive.metricsDirectory == "/tmp")
+        #expect(throws: ConfigurationError.self) { try load("period_floor_ms = 501; period_ceiling_ms = 500") }
+        #expect(throws: ConfigurationError.self) { try load("max_pause_percent = 0") }
+        #expect(throws: ConfigurationError.self) { try load("schedule = \"clever\"") }
     }
 
     @Test func anArbiterThatCannotWorkIsRefusedWithWhatToDo() {
