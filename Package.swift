@@ -10,8 +10,16 @@ let strict: [SwiftSetting] = [
     .unsafeFlags(isShipped ? ["-static-stdlib"] : []),
 ]
 
+/// What is imported is linked: without these the shared object would carry modules that it has no use for.
+let small: [SwiftSetting] = [
+    .unsafeFlags([
+        "-Xfrontend", "-disable-implicit-string-processing-module-import",
+        "-Xfrontend", "-disable-implicit-concurrency-module-import",
+    ])
+]
+
 /// In debug builds too: a guest waits for this code, and tests count what it allocates.
-let optimised = strict + [.unsafeFlags(["-O"])]
+let optimised = strict + small + [.unsafeFlags(["-O"])]
 
 let hookLinking: [LinkerSetting] =
     isShipped
@@ -59,7 +67,7 @@ let package = Package(
             swiftSettings: optimised),
         // Every @_cdecl function, and nothing else.
         .target(
-            name: "RomulusHook", dependencies: ["RomulusHost"], exclude: ["exports.map"], swiftSettings: strict,
+            name: "RomulusHook", dependencies: ["RomulusHost"], exclude: ["exports.map"], swiftSettings: strict + small,
             linkerSettings: hookLinking),
 
         // The command `romulus`.

@@ -118,7 +118,7 @@ final class LeaseArbiter: Arbiter {
         while !isOver.load(ordering: .relaxed) {
             guard let piece = child.read(until: .now + .nanoseconds(milliseconds: 200)) else { break }
             let text = String(decoding: piece, as: UTF8.self)
-            if text.contains("expired") || text.contains("rror") { break }
+            if strstr(text, "expired") != nil || strstr(text, "rror") != nil { break }
             if !piece.isEmpty { lastHeard = .now }
             if MonotonicTime.now - lastHeard > .nanoseconds(milliseconds: ttlSeconds * 1000) { break }
         }
