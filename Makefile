@@ -23,7 +23,7 @@ INSTALL_PACKAGES = missing=$$(dpkg-query -W -f '$${Status} $${Package}\n' $(1) 2
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
 
 .PHONY: all help packages install check unit lab-test demo lab-up lab-down \
-	lab-ssh measure bench traces fmt fmt-check clean
+	lab-ssh measure bench schedule-picture traces fmt fmt-check clean
 
 all: $(BUILD)/libromulus.so.0 $(BUILD)/romulus  ## build the shared object and the command
 
@@ -81,6 +81,10 @@ lab-down:  ## end the lab
 bench: packages  ## what the page engine's parts do on this machine, against memcpy and compressors
 	swift build -c release --product romulus-bench --scratch-path .build/command
 	.build/command/release/romulus-bench
+
+schedule-picture: packages  ## draw docs/scheduling.svg: what the adaptive schedule does with loads that change
+	swift build -c release --product romulus-bench --scratch-path .build/command
+	.build/command/release/romulus-bench schedule >docs/scheduling.svg
 
 traces: packages all  ## record what a guest writes in the lab, for make bench
 	swift build -c release --product romulus-bench --scratch-path .build/command

@@ -7,8 +7,11 @@
             try Recorder.record(link: paths[0], trace: paths[1])
             return
         }
+        if words == ["schedule"] { return print(SchedulePicture.svg(), terminator: "") }
         guard words.first == nil || words.first == "traces" else {
-            print("usage: romulus-bench [traces FILE...]\n       romulus-bench record LINK TRACE")
+            print(
+                "usage: romulus-bench [traces FILE...]\n       romulus-bench record LINK TRACE\n       romulus-bench schedule"
+            )
             return
         }
         if words.isEmpty {
