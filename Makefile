@@ -1,18 +1,36 @@
 # Everything a person or a CI does with Romulus. `make help` lists it.
 
-PREFIX   ?= /usr/local
-LIBDIR   ?= $(PREFIX)/lib/romulus
-SBINDIR  ?= $(PREFIX)/sbin
-CONFDIR  ?= /etc/xen
-DESTDIR  ?=
+DESTDIR       ?=
+PREFIX        ?= /usr/local
+SBINDIR       ?= $(PREFIX)/sbin
+LIBDIR        ?= $(PREFIX)/lib
+INCLUDEDIR    ?= $(PREFIX)/include
+DATADIR       ?= $(PREFIX)/share
+MANDIR        ?= $(DATADIR)/man
+DOCDIR        ?= $(DATADIR)/doc/romulus
+COMPLETIONDIR ?= $(DATADIR)/bash-completion/completions
+PKGCONFIGDIR  ?= $(LIBDIR)/pkgconfig
+UNITDIR       ?= $(PREFIX)/lib/systemd/system
+# What is read is /etc/xen/romulus.conf, always: another place is for those who put it there later.
+SYSCONFDIR    ?= /etc
+# Whose diversion romulus-activate makes where there is dpkg.
+DIVERSION     ?= --local
+# For `swift build': -j 1, say.
+SWIFTFLAGS    ?=
+
 HOST     ?= a
 TESTS    ?=
 # Seconds for all scenarios together.
 LAB_BUDGET ?= 4500
 
 BUILD    := build
+VERSION  := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 SHIPPED  := .build/shipped/release/libromulus.so
-SOURCES  := $(shell find Sources Package.swift -type f)
+SOURCES  := $(shell find Sources -type f) Package.swift Makefile
+EXAMPLES := $(filter-out %.service,$(wildcard xl-config-examples/*.*))
+# Nothing that is shipped tells where it was built, and building needs no network.
+SWIFT_BUILD = swift build -c release --disable-automatic-resolution --disable-local-rpath $(SWIFTFLAGS) \
+	-Xswiftc -file-prefix-map -Xswiftc $(CURDIR)=. -Xcc -ffile-prefix-map=$(CURDIR)=. -Xlinker --build-id=none
 LAB      := Tests/Lab/lab
 PACKAGES := $(shell sed 's/\#.*//' Tests/packages.txt Tests/Lab/packages.txt 2>/dev/null)
 
@@ -22,8 +40,30 @@ INSTALL_PACKAGES = missing=$$(dpkg-query -W -f '$${Status} $${Package}\n' $(1) 2
 	if [ -n "$$missing" ]; then echo "installing: $$missing"; \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
 
-.PHONY: all help packages install check unit lab-test demo lab-up lab-down \
-	lab-ssh measure bench schedule-picture traces fmt fmt-check clean
+# Into the target, without symbols. .swift_modhash is a hash of the compiler's input, paths included, that only
+# incremental builds read; without the section strip would forget which pages are to be read-only.
+define STRIP
+mkdir -p $(@D)
+head -c $$(($$(objdump -h -j .swift_modhash $(1) | awk '$$2 == ".swift_modhash" { print "0x" $$3 }'))) /dev/zero >$@.zeros
+objcopy --strip-all --update-section .swift_modhash=$@.zeros $(1) $@
+rm $@.zeros
+endef
+
+# What is there of $(2) goes to the directory $(3), with mode $(1).
+PUT = $(if $(strip $(2)),install -d $(DESTDIR)$(3) && install -m $(1) $(2) $(DESTDIR)$(3)/)
+
+# The same for texts that name directories; an ending .in goes.
+define FILL
+install -d $(DESTDIR)$(3)
+for file in $(2); do \
+    target=$(DESTDIR)$(3)/$$(basename $$file .in) && \
+    sed -e 's|@LIBDIR@|$(LIBDIR)/romulus|' -e 's|@DIVERSION@|$(DIVERSION)|' -e 's|@VERSION@|$(VERSION)|' \
+        -e 's|@PREFIX@|$(PREFIX)|' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' $$file >$$target && \
+    chmod $(1) $$target || exit 1; done
+endef
+
+.PHONY: all resolve help packages install install-library install-tools install-dev deb deb-reproducible check unit \
+	lab-test demo lab-up lab-down lab-ssh measure bench schedule-picture traces fmt fmt-check clean
 
 all: $(BUILD)/libromulus.so.0 $(BUILD)/romulus  ## build the shared object and the command
 
@@ -33,33 +73,69 @@ help:  ## this list
 packages:  ## install the Debian packages that building and testing need
 	@$(call INSTALL_PACKAGES,$(PACKAGES))
 
-$(BUILD)/libromulus.so.0: $(SOURCES)
-	ROMULUS_SHIPPED=1 swift build -c release --product romulus --scratch-path .build/shipped
-	mkdir -p $(BUILD)
-	strip -o $@ $(SHIPPED)
+# The one step of building that may need a network: what Package.swift names.
+.build/%/resolved: Package.swift
+	swift package resolve --scratch-path .build/$*
+	touch $@
 
-$(BUILD)/romulus: $(SOURCES)
-	swift build -c release --product romulus-cli --static-swift-stdlib --scratch-path .build/command
-	mkdir -p $(BUILD)
-	strip -o $@ .build/command/release/romulus-cli
+resolve: .build/shipped/resolved .build/command/resolved  ## fetch dependencies: from here on nothing needs a network
 
-install: all  ## install under $(DESTDIR)$(PREFIX); romulus-activate then puts it to use
-	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(SBINDIR) $(DESTDIR)$(CONFDIR)
-	install -m 644 $(BUILD)/libromulus.so.0 $(DESTDIR)$(LIBDIR)/
-	install -m 755 $(BUILD)/romulus $(DESTDIR)$(SBINDIR)/
-	for program in xl romulus-save-helper; do \
-	    sed 's|@LIBDIR@|$(LIBDIR)|' Sources/Launcher/$$program >$(DESTDIR)$(LIBDIR)/$$program && \
-	    chmod 755 $(DESTDIR)$(LIBDIR)/$$program || exit 1; done
-	for program in romulus-activate romulus-deactivate; do \
-	    sed 's|@LIBDIR@|$(LIBDIR)|' Sources/Launcher/$$program >$(DESTDIR)$(SBINDIR)/$$program && \
-	    chmod 755 $(DESTDIR)$(SBINDIR)/$$program || exit 1; done
-	[ -e $(DESTDIR)$(CONFDIR)/romulus.conf ] || \
-	    install -m 644 Sources/Launcher/romulus.conf $(DESTDIR)$(CONFDIR)/romulus.conf
+$(BUILD)/libromulus.so.0: $(SOURCES) | .build/shipped/resolved
+	ROMULUS_SHIPPED=1 $(SWIFT_BUILD) --product romulus --scratch-path .build/shipped
+	$(call STRIP,$(SHIPPED))
+
+$(BUILD)/romulus: $(SOURCES) | .build/command/resolved
+	$(SWIFT_BUILD) --product romulus-cli --static-swift-stdlib --scratch-path .build/command
+	$(call STRIP,.build/command/release/romulus-cli)
+
+$(BUILD)/completion/romulus: $(BUILD)/romulus
+	mkdir -p $(@D)
+	$< --generate-completion-script bash >$@.new
+	sed -i '1{/^#!/d}' $@.new
+	mv $@.new $@
+
+install: install-library install-tools install-dev  ## install under $(DESTDIR)$(PREFIX); romulus-activate then puts it to use
+
+install-library: $(BUILD)/libromulus.so.0  ## what a host needs that protects guests or receives them
+	$(call PUT,644,$<,$(LIBDIR)/romulus)
+	$(call FILL,755,Sources/Launcher/xl Sources/Launcher/romulus-save-helper,$(LIBDIR)/romulus)
+	$(call FILL,755,Sources/Launcher/romulus-activate Sources/Launcher/romulus-deactivate,$(SBINDIR))
+	[ -e $(DESTDIR)$(SYSCONFDIR)/xen/romulus.conf ] || \
+	    { $(call PUT,644,Sources/Launcher/romulus.conf,$(SYSCONFDIR)/xen); }
+	$(call PUT,644,$(wildcard xl-config-examples/*.service),$(UNITDIR))
+	$(call PUT,644,$(wildcard docs/man/*.5),$(MANDIR)/man5)
+	$(call PUT,644,README.md $(wildcard docs/*.md),$(DOCDIR))
+	$(call PUT,644,$(EXAMPLES),$(DOCDIR)/examples)
+
+install-tools: $(BUILD)/romulus $(BUILD)/completion/romulus  ## the command
+	$(call PUT,755,$<,$(SBINDIR))
+	$(call PUT,644,$(BUILD)/completion/romulus,$(COMPLETIONDIR))
+	$(call PUT,644,$(wildcard docs/man/*.8),$(MANDIR)/man8)
+
+install-dev:  ## what a plugin is written with
+	$(call PUT,644,$(wildcard Sources/RomulusPlugin/include/romulus.h),$(INCLUDEDIR))
+	$(call FILL,644,Sources/Launcher/romulus.pc.in,$(PKGCONFIGDIR))
+	$(call PUT,644,$(wildcard docs/man/*.3),$(MANDIR)/man3)
+	$(call PUT,644,$(wildcard xl-config-examples/plugins/*),$(DOCDIR)/examples/plugins)
+
+deb: $(BUILD)/deb/made  ## Debian packages, in build/deb
+
+$(BUILD)/deb/made: $(BUILD)/libromulus.so.0 $(BUILD)/romulus $(BUILD)/completion/romulus README.md \
+		$(shell find debian docs xl-config-examples -type f)
+	rm -rf $(@D) && mkdir -p $(@D)
+	DEB_DESTINATION=$(CURDIR)/$(@D) DEB_BUILD_OPTIONS=noautodbgsym dpkg-buildpackage --build=binary --no-sign --post-clean \
+	    --buildinfo-option=-u$(@D) --buildinfo-file=$(@D)/romulus.buildinfo \
+	    --changes-option=-u$(@D) --changes-file=$(@D)/romulus.changes
+	touch $@
+
+deb-reproducible: deb  ## build the packages once more, elsewhere, and compare: every byte is the same
+	Tests/reproducible $(BUILD)/deb
 
 check: packages unit lab-test  ## install what is needed and run every test
 
-unit: fmt-check all  ## the tests that need no hypervisor
+unit: fmt-check all deb  ## the tests that need no hypervisor
 	Tests/artifact $(BUILD)/libromulus.so.0
+	Tests/packages $(BUILD)/deb
 	swift build --build-tests
 	swift test
 

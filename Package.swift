@@ -41,7 +41,8 @@ let package = Package(
         .library(name: "simulatedxen", type: .dynamic, targets: ["SimulatedXen"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+        // One version, so that two builds give the same bytes.
+        .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2")
     ],
     targets: [
         // C that Swift's importer cannot see: headers of Xen, Linux and libraries, the CRC32C instruction.
