@@ -68,7 +68,7 @@ endef
 all: $(BUILD)/libromulus.so.0 $(BUILD)/romulus  ## build the shared object and the command
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 packages:  ## install the Debian packages that building and testing need
 	@$(call INSTALL_PACKAGES,$(PACKAGES))
@@ -94,7 +94,7 @@ $(BUILD)/completion/romulus: $(BUILD)/romulus
 	sed -i '1{/^#!/d}' $@.new
 	mv $@.new $@
 
-install: install-library install-tools install-dev  ## install under $(DESTDIR)$(PREFIX); romulus-activate then puts it to use
+install: install-library install-tools install-dev  ## install under $(DESTDIR)$(PREFIX); then: romulus-activate
 
 install-library: $(BUILD)/libromulus.so.0  ## what a host needs that protects guests or receives them
 	$(call PUT,644,$<,$(LIBDIR)/romulus)
@@ -104,7 +104,7 @@ install-library: $(BUILD)/libromulus.so.0  ## what a host needs that protects gu
 	    { $(call PUT,644,Sources/Launcher/romulus.conf,$(SYSCONFDIR)/xen); }
 	$(call PUT,644,$(wildcard xl-config-examples/*.service),$(UNITDIR))
 	$(call PUT,644,$(wildcard docs/man/*.5),$(MANDIR)/man5)
-	$(call PUT,644,README.md $(wildcard docs/*.md),$(DOCDIR))
+	$(call PUT,644,README.md $(wildcard docs/*.md docs/*.svg),$(DOCDIR))
 	$(call PUT,644,$(EXAMPLES),$(DOCDIR)/examples)
 
 install-tools: $(BUILD)/romulus $(BUILD)/completion/romulus  ## the command
@@ -154,16 +154,16 @@ lab-ssh:  ## a shell on a host of the lab: make lab-ssh HOST=a
 lab-down:  ## end the lab
 	$(LAB) down
 
-bench: packages  ## what the page engine's parts do on this machine, against memcpy and compressors
-	swift build -c release --product romulus-bench --scratch-path .build/command
+bench: packages .build/command/resolved  ## what the page engine's parts do on this machine, against memcpy and compressors
+	$(SWIFT_BUILD) --product romulus-bench --scratch-path .build/command
 	.build/command/release/romulus-bench
 
 schedule-picture: packages  ## draw docs/scheduling.svg: what the adaptive schedule does with loads that change
-	swift build -c release --product romulus-bench --scratch-path .build/command
+	$(SWIFT_BUILD) --product romulus-bench --scratch-path .build/command
 	.build/command/release/romulus-bench schedule >docs/scheduling.svg
 
 traces: packages all  ## record what a guest writes in the lab, for make bench
-	swift build -c release --product romulus-bench --scratch-path .build/command
+	$(SWIFT_BUILD) --product romulus-bench --scratch-path .build/command
 	$(LAB) record
 
 measure: packages all  ## stock Remus and Romulus in one run in the lab, as ratios
