@@ -182,11 +182,6 @@ class Host:
     def fetch(self, path: str) -> bytes:
         return subprocess.run(self.ssh(f"cat {path}"), stdout=subprocess.PIPE, check=True, timeout=60).stdout
 
-    def put_tree(self, folder: Path) -> None:
-        """Copies a staged installation over the host's root."""
-        with subprocess.Popen(["tar", "-C", str(folder), "-cf", "-", "."], stdout=subprocess.PIPE) as archive:
-            run(*self.ssh("tar -C / --no-same-owner --no-overwrite-dir -xf -"), stdin=archive.stdout)
-
     # -- Xen -----------------------------------------------------------------------------------------------------
 
     def domains(self) -> dict[str, "DomainLine"]:

@@ -9,20 +9,19 @@ import subprocess
 import time
 from pathlib import Path
 
-from . import images
+from . import images, packages
 from .etcd import Etcd
 from .guest import Guest
 from .host import Host
 from .network import Network
 from .protection import EpochFollower, Protection
-from .shell import LabError, run, say, wait_for
+from .shell import LabError, say, wait_for
 
 STATE = Path(os.environ.get("ROMULUS_LAB_STATE", "/run/romulus-lab"))
 LOGS = Path(os.environ.get("ROMULUS_LAB_LOGS", "/var/tmp/romulus-lab"))
 # States of a host that are kept.
 CLEAN = "clean"
 WITH_GUEST = "guest"
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 class Lab:
@@ -49,7 +48,6 @@ class Lab:
         self.pvh = Guest(self.network, "guest", "/guest/pvh.cfg", 100, 128)
         self.pv = Guest(self.network, "pvguest", "/guest/pv.cfg", 101, 160)
         self.hvm = Guest(self.network, "hvmguest", "/guest/hvm.cfg", 102, 192)
-        self.staged = STATE / "stage"
         self.kept = STATE / "kept"
         self.scenario = "lab"
         self.sessions: list[subprocess.Popen] = []
@@ -62,7 +60,8 @@ class Lab:
     def up(self, with_romulus: bool = True) -> None:
         """Both hosts booted, reachable from each other, with Romulus installed and active."""
         if with_romulus:
-            self.stage()
+            say("making the Debian packages")
+            packages.make()
         self.network.up()
         shutil.rmtree(self.kept, ignore_errors=True)
         say("booting two Xen hosts")
@@ -108,18 +107,10 @@ class Lab:
             if left.name != "lock":
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
-    # -- Romulus on the hosts ------------------------------------------------------------------------------------
-
-    def stage(self) -> None:
-        """What `make install` gives, once per command."""
-        say("make install into a staging directory")
-        shutil.rmtree(self.staged, ignore_errors=True)
-        run("make", "-C", REPOSITORY, "install", f"DESTDIR={self.staged}", "PREFIX=/usr", timeout=1800)
-
-    def install_romulus(self, *hosts: Host) -> None:
-        for host in hosts:
-            host.put_tree(self.staged)
-            host.run("romulus-activate")
+    def install_romulus(self, host: Host) -> None:
+        """The packages put the launcher in xl's place themselves."""
+        packages.put(host)
+        packages.install(host)
 
     # -- between scenarios ---------------------------------------------------------------------------------------
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from .lab import REPOSITORY, Lab
+from .lab import Lab
+from .packages import REPOSITORY
 from .shell import run as run_command
 from .shell import say
 
