@@ -158,7 +158,7 @@ bench: packages .build/command/resolved  ## what the page engine's parts do on t
 	$(SWIFT_BUILD) --product romulus-bench --scratch-path .build/command
 	.build/command/release/romulus-bench
 
-schedule-picture: packages  ## draw docs/scheduling.svg: what the adaptive schedule does with loads that change
+schedule-picture: packages .build/command/resolved  ## draw docs/scheduling.svg: what the adaptive schedule does with loads that change
 	$(SWIFT_BUILD) --product romulus-bench --scratch-path .build/command
 	.build/command/release/romulus-bench schedule >docs/scheduling.svg
 

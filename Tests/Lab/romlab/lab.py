@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import images, packages
@@ -69,8 +70,8 @@ class Lab:
             host.power_on(self.logs)
         for host in self.hosts:
             host.wait_ready()
-            if with_romulus:
-                self.install_romulus(host)
+        if with_romulus:
+            self.install_romulus(*self.hosts)
         say("both hosts are up")
 
     def keep(self) -> None:
@@ -94,8 +95,7 @@ class Lab:
             host.power_on(self.logs, kept[host] if kept[host].exists else None)
         for host in hosts:
             host.wait_ready()
-            if not kept[host].exists:
-                self.install_romulus(host)
+        self.install_romulus(*[host for host in hosts if not kept[host].exists])
 
     def down(self) -> None:
         self.end_sessions()
@@ -107,10 +107,13 @@ class Lab:
             if left.name != "lock":
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
-    def install_romulus(self, host: Host) -> None:
-        """The packages put the launcher in xl's place themselves."""
-        packages.put(host)
-        packages.install(host)
+    def install_romulus(self, *hosts: Host) -> None:
+        """The packages put the launcher in xl's place themselves. At once on all hosts: each has a processor to keep busy."""
+        def install(host: Host) -> None:
+            packages.put(host)
+            packages.install(host)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(install, hosts))
 
     # -- between scenarios ---------------------------------------------------------------------------------------
 
