@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "romulus_linux.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -69,9 +70,26 @@ static void remove_from_preload(const char *library)
     free(rest);
 }
 
-__attribute__((constructor))
-static void romulus_loaded(void)
+/* Without a launcher xl has loaded us as its extension: its command is our role, and the loader knows where we are. */
+static void deduce_from_program(char **arguments)
 {
+    Dl_info own;
+
+    if (!values[ROMULUS_LIBRARY] && dladdr(variables, &own))
+        values[ROMULUS_LIBRARY] = strdup(own.dli_fname);
+    if (values[ROMULUS_ROLE] || !arguments || !*arguments)
+        return;
+    while (*++arguments && **arguments == '-')
+        ;
+    if (*arguments && !strncmp(*arguments, "rem", 3))
+        values[ROMULUS_ROLE] = strdup("primary");
+}
+
+/* glibc hands main's arguments to constructors too. */
+__attribute__((constructor))
+static void romulus_loaded(int argument_count, char **arguments)
+{
+    (void)argument_count;
     for (size_t i = 0; i < VARIABLE_COUNT; i++) {
         const char *value = getenv(variables[i].name);
         values[variables[i].index] = value ? strdup(value) : NULL;
@@ -79,6 +97,7 @@ static void romulus_loaded(void)
     }
     if (values[ROMULUS_LIBRARY])
         remove_from_preload(values[ROMULUS_LIBRARY]);
+    deduce_from_program(arguments);
     if (values[ROMULUS_ROLE] && !strcmp(values[ROMULUS_ROLE], "primary"))
         pthread_atfork(NULL, NULL, ignore_terminal_signals_in_child);
 }

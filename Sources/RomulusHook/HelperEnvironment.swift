@@ -4,6 +4,9 @@ import RomulusHost
 
 /// What the save helper finds in its environment: set while libxl may start it, gone before anything else is started.
 struct HelperEnvironment {
+    /// Where the patched save helper (patches/) finds the shared object.
+    private static let extensionName = "LIBXL_SAVE_HELPER_EXTENSION"
+
     private let control: Int32
     private let link: Int32
     private let lease: Int32
@@ -14,9 +17,13 @@ struct HelperEnvironment {
         self.link = link
         self.lease = lease
         earlierHelper = getenv("LIBXL_SAVE_HELPER").map { String(cString: $0) }
-        set("LIBXL_SAVE_HELPER", launchValue(ROMULUS_HELPER))
-        set("ROMULUS_LIBRARY", launchValue(ROMULUS_LIBRARY))
-        set("ROMULUS_STOCK_HELPER", launchValue(ROMULUS_STOCK_HELPER))
+        if let launcher = launchValue(ROMULUS_HELPER) {
+            set("LIBXL_SAVE_HELPER", launcher)
+            set("ROMULUS_LIBRARY", launchValue(ROMULUS_LIBRARY))
+            set("ROMULUS_STOCK_HELPER", launchValue(ROMULUS_STOCK_HELPER))
+        } else {
+            set(Self.extensionName, launchValue(ROMULUS_LIBRARY))
+        }
         set("ROMULUS_CONTROL", String(control))
         set("ROMULUS_LINK", String(link))
         set("ROMULUS_LEASE", String(lease))
@@ -26,6 +33,7 @@ struct HelperEnvironment {
     func withdraw() {
         for one in [control, link, lease] { DescriptorIO.setCloseOnExec(one, true) }
         set("LIBXL_SAVE_HELPER", earlierHelper)
+        unsetenv(Self.extensionName)
         for name in ["LIBRARY", "STOCK_HELPER", "CONTROL", "LINK", "LEASE"] { unsetenv("ROMULUS_\(name)") }
     }
 

@@ -1,7 +1,7 @@
 import CLinux
 import CXen
 
-/// The stock functions behind ours, found by the loader's own order (RTLD_NEXT).
+/// The stock functions behind ours, found by the loader's own order (RTLD_NEXT): we are linked with their libraries.
 enum Stock {
     typealias RemusStart =
         @convention(c) (
@@ -29,7 +29,7 @@ enum Stock {
     private static func find<Function>(_ name: String, _: Function.Type) -> Function {
         guard let symbol = romulus_next_symbol(name) else {
             // The caller was linked against this very name, so it cannot be missing.
-            fatalError("romulus: no \(name) behind the preloaded one")
+            fatalError("romulus: no stock \(name) behind ours")
         }
         // The type is the header's: Exports.swift holds ours against it, and these repeat ours.
         return unsafeBitCast(symbol, to: Function.self)

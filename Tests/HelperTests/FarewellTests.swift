@@ -39,6 +39,18 @@ extension ProtectionTests {
             guest.expectDiscard(ending, cause: "checkpointing failed", "helper killed")
         }
 
+        @Test func aHelperWithoutRomulusEndsTheRunBeforeThereIsAReplica() throws {
+            let guest = try ProtectedGuest(in: folder, .init(isHelperHooked: false))
+            let ending = try guest.end()
+            guard case .saveEnded(let why) = ending.primary.end.cause else {
+                Issue.record("it ended with \(ending.primary.end.cause)")
+                return
+            }
+            #expect(why.hasPrefix("the save helper knows nothing of Romulus; "))
+            #expect(ending.primary.end.fate == .goesOn(.none))
+            #expect(ending.restored?.result != 0)
+        }
+
         @Test func aHelperKilledInTheMiddleOfAnEpochIsNoReasonEither() throws {
             let saver = Shared<HelperProcess.Service?>(nil)
             let epochs = Shared(0)

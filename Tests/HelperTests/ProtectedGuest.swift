@@ -38,6 +38,8 @@ final class ProtectedGuest: Sendable {
         var periodMilliseconds = 5
         var stagingBytes = 8 << 20
         var engine = Engine.native
+        /// False for a save helper that never heard of Romulus.
+        var isHelperHooked = true
         /// How many pages each side keeps; 0 where pages go as they are.
         var slots = (primary: 0, backup: 0)
         var compression = Compression.lz4
@@ -106,7 +108,7 @@ final class ProtectedGuest: Sendable {
                 source.dirty(settings.dirtyPages, using: &generator)
                 return true
             },
-            adjust: { [primary] in try? Self.hook(&$0, primary) })
+            adjust: { [primary] in if settings.isHelperHooked { try? Self.hook(&$0, primary) } })
 
         tap = try StreamTap(
             from: try OpenFile(duplicating: backup.streamForLibxl.raw),

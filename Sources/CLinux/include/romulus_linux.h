@@ -47,11 +47,12 @@ void romulus_release_signals(void);
 
 /*
  * What the launcher, or the hook in xl, has put into the environment of this process; taken out of it when the shared
- * object was loaded. NULL where it was not there.
+ * object was loaded. NULL where it was not there. A process that has loaded us by itself (patches/) knows ROMULUS_LIBRARY
+ * all the same, and the role where it is "primary", but has no ROMULUS_HELPER.
  */
 enum romulus_launch_variable {
     ROMULUS_ROLE,         /* "primary" in `xl remus`, "backup" in `xl migrate-receive -r`, "helper" in the save helper */
-    ROMULUS_LIBRARY,      /* our entry of LD_PRELOAD */
+    ROMULUS_LIBRARY,      /* the shared object; our entry of LD_PRELOAD where there is one */
     ROMULUS_HELPER,       /* the program that starts the stock save helper with the preload */
     ROMULUS_STOCK_HELPER, /* the stock save helper */
     ROMULUS_CONTROL,      /* number of the descriptor on which xl's hook and the helper's talk */
@@ -82,7 +83,10 @@ static inline int64_t romulus_exchange(int64_t *word, int64_t value)
     return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);
 }
 
-/* RTLD_NEXT's value is a cast, which Swift does not import. */
+/*
+ * RTLD_NEXT, whose value is a cast that Swift does not import. In a preloaded object that is what follows in the
+ * program's order of libraries, in one that was loaded later (dlopen) what it is linked with itself.
+ */
 void *romulus_next_symbol(const char *name);
 
 #endif

@@ -42,6 +42,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var isFarewellQueued = false
     private var wasStockFarewellSent = false
     private var isHelperHere = true
+    private var isHelperOurs = false
     private var hasSaveReturned = false
     private var isFirstCheckpointSent = false
     /// The first epoch's end waits until the backup has heard everything before it.
@@ -287,6 +288,13 @@ public final class PrimaryRelay: @unchecked Sendable {
             perform(session.handle(.firstCheckpointSent, now: .now))
             outgoing.isLookingForRecordBoundary = false
         case .stream(.checkpointEnd(let pages, let streamBytes)):
+            // Ours reports the suspension and waits for the answer, long before libxl writes this.
+            guard isHelperOurs else {
+                saveEnded(
+                    "the save helper knows nothing of Romulus; install the one of the same Xen as this xl, or start xl by"
+                        + " romulus-activate's launcher")
+                break
+            }
             telemetry.sent(
                 EpochSize(pages: pages, streamBytes: streamBytes, linkBytes: writer.takeStreamBytes()))
             epochsStaged = epochsStaged.next
@@ -348,6 +356,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         while true {
             switch HelperControl.receiveReport(from: control.raw) {
             case .message(.suspended):
+                isHelperOurs = true
                 pacer.epochBegan()
                 perform(session.handle(.guestSuspended, now: .now))
             case .message(.resumed(let times)):
