@@ -63,7 +63,7 @@ for file in $(2); do \
 endef
 
 .PHONY: all resolve help packages install install-library install-tools install-dev deb deb-reproducible check unit \
-	lab-test demo lab-up lab-down lab-ssh measure bench schedule-picture traces fmt fmt-check clean
+	patched-xen lab-test demo lab-up lab-down lab-ssh measure bench schedule-picture traces fmt fmt-check clean
 
 all: $(BUILD)/libromulus.so.0 $(BUILD)/romulus  ## build the shared object and the command
 
@@ -131,13 +131,16 @@ $(BUILD)/deb/made: $(BUILD)/libromulus.so.0 $(BUILD)/romulus $(BUILD)/completion
 deb-reproducible: deb  ## build the packages once more, elsewhere, and compare: every byte is the same
 	Tests/reproducible $(BUILD)/deb
 
-check: packages unit lab-test  ## install what is needed and run every test
+check: packages unit patched-xen lab-test  ## install what is needed and run every test
 
 unit: fmt-check all deb  ## the tests that need no hypervisor
 	Tests/artifact $(BUILD)/libromulus.so.0
 	Tests/packages $(BUILD)/deb
 	swift build --build-tests
 	swift test
+
+patched-xen: packages  ## patches/ applied to the Xens they are for, xl and its save helper compiled with them
+	$(LAB) patched
 
 lab-test:  ## the scenarios on two Xen hosts; TESTS="42 70" chooses
 	$(LAB) test --budget $(LAB_BUDGET) $(TESTS)

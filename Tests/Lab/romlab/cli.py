@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from . import demo, measure, record, runner
+from . import demo, measure, patched, record, runner
 from .lab import Lab
 from .shell import LabError, say, warn
 
@@ -20,7 +20,8 @@ USAGE = """usage: lab COMMAND
   measure [pauses]   stock and Romulus in one run, as ratios, all or the pauses; then take everything down
   record             what a guest writes, as traces for `make bench`; then take everything down
   list               what the scenarios are
-  images             make what the hosts boot from, and nothing else"""
+  images             make what the hosts boot from, and nothing else
+  patched            try patches/ on the Xens they are for, compile xl and its save helper with them"""
 
 
 def main(arguments: list[str]) -> int:
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     commands = {"up": _up, "down": _down, "ssh": _ssh, "images": _images, "test": _test, "demo": _demo,
                 "measure": _measure,
-                "record": _record, "list": _list}
+                "record": _record, "list": _list, "patched": _patched}
     if not arguments or arguments[0] not in commands:
         warn(USAGE)
         return 2
@@ -134,4 +135,9 @@ def _list(_: list[str]) -> int:
 
 def _images(_: list[str]) -> int:
     Lab()
+    return 0
+
+
+def _patched(_: list[str]) -> int:
+    say(f"patches/ applies; the patched programs are in {patched.prepare()}")
     return 0

@@ -182,6 +182,11 @@ class Host:
     def fetch(self, path: str) -> bytes:
         return subprocess.run(self.ssh(f"cat {path}"), stdout=subprocess.PIPE, check=True, timeout=60).stdout
 
+    def put(self, file: Path, path: str) -> None:
+        """Copies a file there, with its mode."""
+        with open(file, "rb") as content:
+            run(*self.ssh(f"cat >{path} && chmod {file.stat().st_mode & 0o777:o} {path}"), stdin=content)
+
     # -- Xen -----------------------------------------------------------------------------------------------------
 
     def domains(self) -> dict[str, "DomainLine"]:

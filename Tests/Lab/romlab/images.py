@@ -143,7 +143,7 @@ def _base_root(root: Path, work: Path) -> None:
         run("tar", "-C", root, "-xf", kept)
 
 
-def _sources() -> list[tuple[str, str, str]]:
+def debian_sources() -> list[tuple[str, str, str]]:
     """The machine's own Debian mirror: site, suite, component."""
     listing = run(
         "apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages").stdout
@@ -152,7 +152,7 @@ def _sources() -> list[tuple[str, str, str]]:
 
 
 def _debootstrap(root: Path, work: Path) -> None:
-    sources = _sources()
+    sources = debian_sources()
     main = next((site for site, suite, _ in sources if suite == "bookworm"), None)
     if main is None:
         raise LabError("the machine's apt sources name no bookworm mirror")
