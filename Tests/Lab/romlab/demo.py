@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from statistics import mean
 
-from .guest import Prober
+from .guest import Guest, Prober
 from .lab import Lab
 from .protection import watch_failover
 from .shell import say
@@ -21,16 +21,22 @@ def run(lab: Lab) -> None:
     guest = lab.pvh
     say("host a: xl create guest")
     lab.create(guest, lab.a)
-    say(f"the guest runs on host a and answers at {guest.address}: its counter is {guest.counter()}")
     for host in lab.hosts:
         lab.install_settings(host)
+    tell(lab, guest)
 
+
+def tell(lab: Lab, guest: Guest) -> None:
+    """The story of a guest that runs on host a."""
+    say(f"the guest runs on host a and answers at {guest.address}: its counter is {guest.counter()}")
     say("host a: xl remus guest hostb")
     protection = lab.start_protection(guest)
     _wait_protected(protection)
     with Prober(guest) as prober, Stream(guest) as stream:
         say(f"a client opens a TCP connection to the guest, from its port {stream.port}")
         _show_protected(protection, prober)
+        say("host a: romulus top")
+        print("\n" + lab.a.run("romulus top -n 1").stdout, flush=True)
         port, answered = stream.port, len(stream.echoed)
         say("pulling host a's plug (kill -9 of its QEMU)")
         moment = lab.a.power_cut()

@@ -8,7 +8,7 @@ from romlab.checks import assert_goes_on, interrupt
 from romlab.guest import Prober
 from romlab.shell import say, wait_for
 
-SHARE = 50
+SHARE = 60
 CEILING_MS = 2000
 METRICS = "/tmp/metrics"
 EVENTS = "/var/log/xen/romulus-events.json"
@@ -20,7 +20,7 @@ def run(lab):
     lab.install_settings(
         lab.a, schedule="adaptive", max_pause_percent=SHARE, period_ceiling_ms=CEILING_MS, metrics_directory=METRICS)
     refused = lab.a.run("romulus status", check=False)
-    assert refused.returncode == 1 and "no session on this host" in refused.stderr, refused
+    assert refused.returncode == 1 and "no session on this host" in refused.stdout, refused
     protection = lab.protect(guest)
     protection.wait_epochs(2)
 
@@ -43,7 +43,10 @@ def run(lab):
         assert share <= SHARE + saved + 1, f"{name}: paused for {share:.0f} %, more than {SHARE} %"
     for name in ("quiet", "quiet again"):
         assert median(periods(phases[name])) > 0.9 * CEILING_MS, f"{name}: not stretched"
-    assert median(periods(phases["talking"])) < 0.6 * CEILING_MS, "output waited, and nothing came early"
+    talking = phases["talking"]
+    # When half of the budget has paid for the pause.
+    early = min(CEILING_MS, median(one.pause for one in talking) / 1000 / (SHARE / 200))
+    assert median(periods(talking)) < 1.3 * early, f"output waited, and nothing came early ({early:.0f} ms)"
 
     interrupt(lab.a)
     protection.wait_end(60)

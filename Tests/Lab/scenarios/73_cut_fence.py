@@ -17,6 +17,8 @@ def run(lab):
             host, arbiter="fence", fence_agent="fence_lab",
             fence_options=[f"ip={THIRD_PLACE}", f"ipport={PORT}", f"plug={other.name}"])
     with PowerSwitch(lab) as switch:
+        tried = lab.a.run("romulus test").stdout
+        assert "problem" not in tried and tried.startswith("ok"), tried
         protection = lab.protect(guest)
         with Stream(guest) as stream, Prober(guest) as prober:
             protection.wait_epochs(4)
