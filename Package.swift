@@ -66,6 +66,10 @@ let package = Package(
         .target(
             name: "RomulusHost", dependencies: ["RomulusCore", "CLinux", "CXen", "CNetlink", "CYajl"],
             swiftSettings: optimised),
+        // `romulus check`. Not Host's: the shared object has no use for it.
+        .target(
+            name: "RomulusCheck", dependencies: ["RomulusHost", "RomulusCore", "CXen"], swiftSettings: strict,
+            linkerSettings: [.linkedLibrary("xentoollog")]),
         // Every @_cdecl function, and nothing else.
         .target(
             name: "RomulusHook", dependencies: ["RomulusHost"], exclude: ["exports.map"], swiftSettings: strict + small,
@@ -74,7 +78,9 @@ let package = Package(
         // The command `romulus`.
         .executableTarget(
             name: "romulus-cli",
-            dependencies: ["RomulusHost", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: [
+                "RomulusCheck", "RomulusHost", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
             swiftSettings: strict),
 
         // A stand-in for the hypervisor behind the stock libxl-save-helper: tests only.
@@ -91,7 +97,7 @@ let package = Package(
         .testTarget(
             name: "RomulusCoreTests", dependencies: ["RomulusCore", "RomulusSimulation"], swiftSettings: strict),
         .testTarget(name: "SimulationTests", dependencies: ["RomulusSimulation"], swiftSettings: strict),
-        .testTarget(name: "RomulusHostTests", dependencies: ["RomulusHost"], swiftSettings: strict),
+        .testTarget(name: "RomulusHostTests", dependencies: ["RomulusCheck", "RomulusHost"], swiftSettings: strict),
         .testTarget(name: "CommandTests", dependencies: ["romulus-cli"], swiftSettings: strict),
         .testTarget(
             name: "HelperTests", dependencies: ["RomulusHost", "RomulusHook", "SimulatedXen"], swiftSettings: strict),

@@ -20,8 +20,6 @@ struct Test: ParsableCommand {
             print("         freezes the guest and waits for romulus resume or romulus yield")
             return
         }
-        let lines = arbiter.test()
-        for line in lines { print(line.isProblem ? "problem  \(line.text)" : "ok       \(line.text)") }
-        if lines.contains(where: \.isProblem) { throw ExitCode(1) }
+        try show(arbiter.test())
     }
 }

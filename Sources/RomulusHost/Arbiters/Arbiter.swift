@@ -12,17 +12,12 @@ public protocol Arbiter: Sendable {
     /// The primary's: its run is over without a verdict, and the guest is the primary's, or the backup's to take.
     func end(for side: Side)
     /// What an admin runs before trusting it: changes nothing, and turns nobody off.
-    func test() -> [ArbiterTestLine]
+    func test() -> [CheckLine]
 }
 
 public struct ArbiterError: Error, Equatable, Sendable, CustomStringConvertible {
     public let description: String
     init(_ description: String) { self.description = description }
-}
-
-public struct ArbiterTestLine: Equatable, Sendable {
-    public var text: String
-    public var isProblem: Bool
 }
 
 /// The arbiter that romulus.conf names, or nil for `none`.

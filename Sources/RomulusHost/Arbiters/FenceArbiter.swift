@@ -55,7 +55,7 @@ struct FenceArbiter: Arbiter {
 
     func end(for side: Side) {}
 
-    func test() -> [ArbiterTestLine] {
+    func test() -> [CheckLine] {
         guard let program else {
             return [
                 .init(
@@ -65,7 +65,7 @@ struct FenceArbiter: Arbiter {
         }
         let metadata = run(.metadata)
         let status = run(.status)
-        let told: ArbiterTestLine =
+        let told: CheckLine =
             switch status.status {
             case 0: .init(text: "\(agent) reaches the other host's switch, and says that it is on", isProblem: false)
             case 2:

@@ -202,7 +202,7 @@ final class LeaseArbiter: Arbiter {
             }
     }
 
-    func test() -> [ArbiterTestLine] {
+    func test() -> [CheckLine] {
         let scratch = "romulus/test/\(getpid())"
         let begun = MonotonicTime.now
         do {

@@ -118,7 +118,7 @@ public struct Configuration: Equatable, Sendable {
     private static let compressions: KeyValuePairs<String, Compression> = [
         "lz4": .lz4, "zstd": .zstd, "none": .none,
     ]
-    private static let arbiters: KeyValuePairs<String, ArbiterKind> = [
+    package static let arbiters: KeyValuePairs<String, ArbiterKind> = [
         "none": .none, "fence": .fence, "lease": .lease,
     ]
 
@@ -149,6 +149,10 @@ public struct Configuration: Equatable, Sendable {
         case maximumBandwidth = "max_mbit_per_s"
         case epochLog = "epoch_log"
         case metricsDirectory = "metrics_directory"
+    }
+
+    package static func name(of arbiter: ArbiterKind) -> String {
+        arbiters.first { $0.value == arbiter }?.key ?? "\(arbiter)"
     }
 
     public var patienceNanoseconds: Int64 { .nanoseconds(milliseconds: stockDetectTimeoutMilliseconds) }

@@ -5,14 +5,14 @@ import RomulusCore
 /// Another program, in a process group of its own, with a pipe to its standard input and one from both its outputs.
 ///
 /// The process that starts it is `xl`, whose other children are libxl's to reap: this one's neither sees nor is seen by it.
-struct Subprocess: ~Copyable {
+package struct Subprocess: ~Copyable {
     /// The keeper's (romulus_spawn), and of the process group.
     let pid: pid_t
     private var input: Descriptor?
     private let output: Descriptor
 
     /// - Parameter program: with its arguments; found as execvp(3) finds it.
-    init(_ program: [String]) throws(SystemError) {
+    package init(_ program: [String]) throws(SystemError) {
         let toChild = try Descriptor.pipe(bytes: 64 << 10)
         let fromChild = try Descriptor.pipe(bytes: 64 << 10)
         var arguments: [UnsafeMutablePointer<CChar>?] = program.map { strdup($0) } + [nil]
@@ -26,7 +26,7 @@ struct Subprocess: ~Copyable {
     }
 
     /// What its outputs said since the last time; nil when they have ended. Waits until `deadline` at the most.
-    func read(until deadline: MonotonicTime) -> [UInt8]? {
+    package func read(until deadline: MonotonicTime) -> [UInt8]? {
         var polls = PollSet()
         polls.add(output.raw, reading: true)
         polls.wait(until: deadline)
@@ -39,14 +39,19 @@ struct Subprocess: ~Copyable {
     }
 
     /// All of its standard input: at most what a pipe takes at once, so this does not wait.
-    mutating func write(_ text: String) {
-        let bytes = Array(text.utf8.prefix(60 << 10))
-        if let raw = input?.raw { _ = bytes.withUnsafeBytes { Glibc.write(raw, $0.baseAddress, $0.count) } }
+    package mutating func write(_ text: String) {
+        send(text)
         input = nil
     }
 
+    /// A piece of its standard input, with more to follow. As much as `write` takes, as long as it is read.
+    package mutating func send(_ text: String) {
+        let bytes = Array(text.utf8.prefix(60 << 10))
+        if let raw = input?.raw { _ = bytes.withUnsafeBytes { Glibc.write(raw, $0.baseAddress, $0.count) } }
+    }
+
     /// Ends it, and whatever it has started, if it has not ended yet; nil then, and its own exit status otherwise.
-    consuming func end() -> Int32? {
+    package consuming func end() -> Int32? {
         input = nil
         if let status = reap(within: 500) { return status }
         kill(-pid, SIGTERM)
@@ -69,13 +74,13 @@ struct Subprocess: ~Copyable {
 
     // MARK: To its end
 
-    struct Outcome: Equatable {
+    package struct Outcome: Equatable {
         /// Nil when it was ended.
-        var status: Int32?
-        var output: String
+        package var status: Int32?
+        package var output: String
 
         /// What went wrong, in the program's own last words.
-        var complaint: String {
+        package var complaint: String {
             let last = output.split(whereSeparator: \.isNewline).last.map { ": \($0.prefix(200))" } ?? ""
             return (status.map { "exit status \($0)" } ?? "no answer in time") + last
         }
@@ -84,7 +89,7 @@ struct Subprocess: ~Copyable {
     private static let longestOutputBytes = 64 << 10
 
     /// Runs a program with that standard input. Ended after the time, or soon after `isCancelled`.
-    static func run(
+    package static func run(
         _ program: [String], input: String = "", timeoutMilliseconds: Int, isCancelled: () -> Bool = { false }
     ) -> Outcome {
         do throws(SystemError) {

@@ -1,0 +1,175 @@
+import RomulusCore
+import RomulusHost
+
+/// What `romulus check` says of two hosts, before one of them protects a guest on the other.
+public struct PairCheck {
+    private let here: HostReport
+    private let answer: RemoteHost.Answer
+    private let peer: String
+    private let guest: Guest
+
+    /// Of this host.
+    public enum Guest: Equatable, Sendable {
+        case notNamed
+        case absent(String)
+        case unknown(String)
+        case present(GuestFacts)
+    }
+
+    static let hereName = "this host"
+
+    /// - Parameter peer: the other host, as the admin calls it.
+    public init(here: HostReport, peer: String, answer: RemoteHost.Answer, guest: Guest) {
+        self.here = here
+        self.peer = peer
+        self.answer = answer
+        self.guest = guest
+    }
+
+    public func lines() -> [CheckLine] {
+        var lines = host(Self.hereName, here)
+        switch answer {
+        case .report(let there, let link):
+            lines += host(peer, there) + self.link(link, there) + agreement(there)
+        case .withoutSSH:
+            lines.append(.problem("\(Self.hereName): there is no ssh, by which xl remus goes: install openssh-client"))
+        case .unreachable(let words):
+            lines.append(
+                .problem(
+                    "\(peer) is not reached by ssh without a question (\(words)): make ssh \(peer) work for root with a key"
+                        + " and a host key that is known"))
+        case .withoutRomulus(let words):
+            lines.append(
+                .problem(
+                    "\(peer) has no romulus check (\(words)): install Romulus \(here.version) there, in the PATH of ssh's"
+                        + " commands"))
+        case .notUnderstood(let words):
+            lines.append(
+                .problem(
+                    "\(peer) did not answer as romulus check does (\(words)): run ssh \(peer) romulus check --report to see"
+                        + " what it says"))
+        }
+        return lines + GuestCheck(peer: peer, here: here, there: there).lines(guest)
+    }
+
+    private var there: HostReport? {
+        if case .report(let report, _) = answer { report } else { nil }
+    }
+
+    // MARK: One host
+
+    private func host(_ name: String, _ report: HostReport) -> [CheckLine] {
+        var lines = [activation(name, report)]
+        switch report.xen {
+        case .known(let xen): lines.append(.ok("\(name): Xen \(xen.version)"))
+        case .unknown(let reason): lines.append(.problem("\(name): \(reason)"))
+        }
+        lines +=
+            report.moduleProblems.isEmpty
+            ? [.ok("\(name): the kernel has every module that holds output")]
+            : report.moduleProblems.map { .problem("\(name): \($0)") }
+        switch report.settings {
+        case .known(let settings):
+            lines += settings.arbiterTest.map { CheckLine(text: "\(name): \($0.text)", isProblem: $0.isProblem) }
+        case .unknown(let reason): lines.append(.problem("\(name): \(reason)"))
+        }
+        return lines
+    }
+
+    private func activation(_ name: String, _ report: HostReport) -> CheckLine {
+        switch report.activation {
+        case .active: .ok("\(name): Romulus \(report.version) is installed and active")
+        case .inactive: .problem("\(name): Romulus \(report.version) is not active: run romulus-activate")
+        case .broken:
+            .problem(
+                "\(name): Romulus is active, but libromulus.so.0 or the stock xl is missing: install Romulus again, then"
+                    + " run romulus-activate")
+        case .absent:
+            .problem("\(name): there is no xl in PATH: install Xen's tools (on Debian xen-utils-common)")
+        }
+    }
+
+    // MARK: The way between them
+
+    private func link(_ samples: LinkSamples?, _ there: HostReport) -> [CheckLine] {
+        guard let samples else {
+            return [
+                .problem("\(peer) answers by ssh, but no echo came back: try ssh \(peer) by hand, it may be overloaded")
+            ]
+        }
+        return [.ok("\(peer) is reached by ssh without a password"), latency(samples, there), clocks(samples)]
+    }
+
+    /// Signs of life go eight times within the backup's patience.
+    private func latency(_ samples: LinkSamples, _ there: HostReport) -> CheckLine {
+        let roundTrip = samples.medianRoundTripNanoseconds
+        let text = "a round trip to \(peer) takes \(milliseconds(roundTrip)) ms"
+        guard let patience = there.settings.value?.detectTimeoutMilliseconds,
+            roundTrip > .nanoseconds(milliseconds: patience) / 8
+        else { return .ok(text) }
+        let enough = (roundTrip / 125_000).advanced(by: 1)
+        return .problem(
+            "\(text), and its detect_timeout_ms is only \(patience): use a faster link, or set it to \(enough) or more on"
+                + " both hosts")
+    }
+
+    private static let longestClockDifference = Int64.nanoseconds(milliseconds: 1000)
+
+    /// Nothing is decided by these clocks; who reads two logs later depends on them.
+    private func clocks(_ samples: LinkSamples) -> CheckLine {
+        let difference = samples.clockDifferenceNanoseconds
+        guard abs(difference) > Self.longestClockDifference else {
+            return .ok("the hosts' clocks agree within a second")
+        }
+        return .problem(
+            "\(peer)'s clock is \(milliseconds(abs(difference))) ms \(difference > 0 ? "ahead" : "behind"), so the hosts' logs"
+                + " cannot be read together: let NTP set both (on Debian apt-get install chrony)")
+    }
+
+    private func milliseconds(_ nanoseconds: Int64) -> String {
+        let tenths = nanoseconds / 100_000
+        return "\(tenths / 10).\(tenths % 10)"
+    }
+
+    // MARK: Both together
+
+    private func agreement(_ there: HostReport) -> [CheckLine] {
+        var lines: [CheckLine] = []
+        if here.version != there.version {
+            lines.append(
+                .problem(
+                    "Romulus is \(here.version) on this host and \(there.version) on \(peer): install the same version on"
+                        + " both"))
+        }
+        if let mine = here.xen.value, let other = there.xen.value, release(mine) != release(other) {
+            lines.append(
+                .problem(
+                    "Xen is \(mine.version) on this host and \(other.version) on \(peer): a guest goes on only under the"
+                        + " same release; upgrade one of them"))
+        }
+        if let mine = here.settings.value?.arbiter, let other = there.settings.value?.arbiter {
+            lines.append(arbiters(mine, other))
+        }
+        return lines
+    }
+
+    /// Its first two numbers.
+    private func release(_ xen: HostReport.Xen) -> [Substring] {
+        Array(xen.version.split(separator: ".", maxSplits: 2).prefix(2))
+    }
+
+    private func arbiters(_ mine: ArbiterKind, _ other: ArbiterKind) -> CheckLine {
+        let name = Configuration.name(of: mine)
+        guard mine == other else {
+            return .problem(
+                "arbiter is \"\(name)\" on this host and \"\(Configuration.name(of: other))\" on \(peer): set the same in"
+                    + " /etc/xen/romulus.conf on both")
+        }
+        guard mine != .none else {
+            return .ok(
+                "no arbiter on either host: a backup takes over when its primary is silent; a primary whose backup is"
+                    + " silent freezes the guest and waits for romulus resume or romulus yield")
+        }
+        return .ok("arbiter is \"\(name)\" on both hosts")
+    }
+}

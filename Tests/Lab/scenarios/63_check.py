@@ -1,0 +1,105 @@
+"""`romulus check`: no problem on a good pair; each fault is named with its host, and ends with status 1."""
+
+import time
+
+from romlab.packages import REPOSITORY
+from romlab.shell import say
+
+EXAMPLES = REPOSITORY / "xl-config-examples"
+LONGEST_SECONDS = 400
+
+
+def run(lab):
+    lab.guest_on(lab.pvh, lab.a)
+    for host in lab.hosts:
+        _set_clock(host)
+    _assert_good(lab)
+    _faults_of_the_backup(lab)
+    _faults_of_the_way(lab)
+    _faults_of_guests(lab)
+    _assert_good(lab)
+    assert lab.a.run("romulus check", check=False).returncode == 64
+    assert lab.a.run("setpriv --reuid 65534 romulus check hostb", check=False).returncode == 2
+    _examples_are_guests(lab.a)
+
+
+def _check(host, *words):
+    """The exit status, and the problems."""
+    begun = time.monotonic()
+    answer = host.run(f"romulus check {' '.join(words)}", check=False)
+    lines = answer.stdout.splitlines()
+    say(f"  romulus check {' '.join(words)}: {answer.returncode} after {time.monotonic() - begun:.1f} s")
+    assert lines and all(line.startswith(("ok       ", "problem  ")) for line in lines), answer.stdout
+    return answer.returncode, [line for line in lines if line.startswith("problem")], answer.stdout
+
+
+def _assert_good(lab):
+    status, problems, text = _check(lab.a, "hostb", "--guest", "guest")
+    assert (status, problems) == (0, []), text
+    for words in ("hostb: Romulus", "hostb: Xen 4.17", "round trip to hostb takes", "guest's output can be held",
+                  "guest's replica may take"):
+        assert words in text, f"no line says `{words}':\n{text}"
+
+
+def _assert_problem(host, expected, *words):
+    """The only one."""
+    status, problems, text = _check(host, *words)
+    assert status == 1 and len(problems) == 1 and expected in problems[0], f"`{expected}' is not the problem:\n{text}"
+
+
+def _faults_of_the_backup(lab):
+    b = lab.b
+    module = b.run("modinfo -n sch_plug").stdout.strip()
+    b.run(f"mv {module} /tmp/away")
+    _assert_problem(lab.a, "hostb: kernel", "hostb")
+    b.run(f"mv /tmp/away {module}")
+
+    lab.install_settings(lab.a, arbiter="fence", fence_agent="/bin/true")
+    _assert_problem(lab.a, 'arbiter is "fence" on this host and "none" on hostb', "hostb")
+    lab.install_settings(lab.a)
+    lab.install_settings(b, detect_timeout_ms=99)
+    _assert_problem(lab.a, "hostb: /etc/xen/romulus.conf:2: `detect_timeout_ms' is 99", "hostb")
+    lab.install_settings(b)
+
+    b.run("romulus-deactivate")
+    _assert_problem(lab.a, "is not active: run romulus-activate", "hostb")
+    b.run("romulus-activate")
+    b.run("mv /usr/sbin/romulus /tmp/away")
+    _assert_problem(lab.a, "hostb has no romulus check", "hostb")
+    b.run("mv /tmp/away /usr/sbin/romulus")
+
+    _set_clock(b, ahead=60)
+    _assert_problem(lab.a, "ms ahead", "hostb")
+    _set_clock(b)
+
+
+def _faults_of_the_way(lab):
+    _assert_problem(lab.a, "hostc is not reached by ssh", "hostc")
+    lab.a.run("mv /root/.ssh/id_ed25519 /tmp/away")
+    _assert_problem(lab.a, "Permission denied", "hostb")
+    lab.a.run("mv /tmp/away /root/.ssh/id_ed25519")
+    lab.network.set_replication(False)
+    _assert_problem(lab.a, "hostb is not reached by ssh", "hostb")
+    lab.network.set_replication(True)
+
+
+def _faults_of_guests(lab):
+    _assert_problem(lab.b, "no guest guest runs on this host", "hosta", "--guest", "guest")
+    lab.create(lab.pv, lab.a)
+    _assert_problem(lab.a, "pvguest is a PV guest, which is refused", "hostb", "--guest", "pvguest")
+    lab.a.run("xl destroy pvguest")
+
+
+def _examples_are_guests(host):
+    """Stock xl reads each example's guest as a configuration, without making it."""
+    examples = sorted(EXAMPLES.glob("**/*.cfg"))
+    assert examples
+    for example in examples:
+        host.write("/tmp/example.cfg", example.read_text())
+        shown = host.run("xl -N create /tmp/example.cfg")
+        assert '"c_info"' in shown.stdout and "warning" not in shown.stdout.lower(), f"{example.name}: {shown.stdout}"
+
+
+def _set_clock(host, ahead=0):
+    """A host that was put back to a kept state has that state's clock."""
+    host.run(f"date -s @{time.time() + ahead:.3f}")
