@@ -181,7 +181,18 @@ import Testing
             }
             seen += 1
         }
-        #expect(seen >= 5)
+        #expect(seen >= 8)
+    }
+
+    @Test func theHostsOfTheFencedPairNameEachOthersSwitch() throws {
+        let root = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        let hosts = try ["a", "b"].map {
+            try Configuration(path: "/\(root)/xl-config-examples/romulus-fence-host-\($0).conf")
+        }
+        #expect(hosts.allSatisfy { $0.arbiter == .fence && $0.fenceDelayMilliseconds > 0 })
+        #expect(Set(hosts.compactMap { $0.fenceOptions.first { $0.hasPrefix("ip=") } }).count == 2)
+        // Both may be primaries, which do not wait by themselves.
+        #expect(hosts.filter { $0.fenceOptions.contains { $0.hasPrefix("delay=") } }.count == 1)
     }
 
     @Test func defaultsFollowTheGuest() {
