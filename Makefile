@@ -136,6 +136,7 @@ check: packages unit patched-xen lab-test  ## install what is needed and run eve
 unit: fmt-check all deb  ## the tests that need no hypervisor
 	Tests/artifact $(BUILD)/libromulus.so.0
 	Tests/packages $(BUILD)/deb
+	Tests/documents
 	swift build --build-tests
 	swift test
 
