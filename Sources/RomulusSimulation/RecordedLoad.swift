@@ -17,7 +17,8 @@ extension ScheduleLoad {
         func column(_ name: String) -> [Double] { known.compactMap { $0[name] } }
         let (requested, pause, pages) = (column("requested_us"), column("pause_us"), column("pages"))
         let (bytes, acknowledged) = (column("link_bytes"), column("acknowledged_us"))
-        guard requested.count > 3, [pause, pages, bytes, acknowledged].allSatisfy({ $0.count == requested.count }) else {
+        guard requested.count > 3, [pause, pages, bytes, acknowledged].allSatisfy({ $0.count == requested.count })
+        else {
             return nil
         }
 
