@@ -47,6 +47,8 @@ let package = Package(
     targets: [
         // C that Swift's importer cannot see: headers of Xen, Linux and libraries, the CRC32C instruction.
         .systemLibrary(name: "CXen"),
+        // What plugins are compiled with.
+        .systemLibrary(name: "RomulusPlugin"),
         .systemLibrary(name: "CNetlink", pkgConfig: "libnl-route-3.0", providers: [.apt(["libnl-route-3-dev"])]),
         .systemLibrary(name: "CYajl", providers: [.apt(["libyajl-dev"])]),
         .target(name: "CLinux"),
@@ -64,7 +66,7 @@ let package = Package(
             name: "RomulusSimulation", dependencies: ["RomulusCore"], swiftSettings: optimised),
         // The ports on real Xen and Linux: descriptors, relays, configuration, log.
         .target(
-            name: "RomulusHost", dependencies: ["RomulusCore", "CLinux", "CXen", "CNetlink", "CYajl"],
+            name: "RomulusHost", dependencies: ["RomulusCore", "RomulusPlugin", "CLinux", "CXen", "CNetlink", "CYajl"],
             swiftSettings: optimised),
         // `romulus check`. Not Host's: the shared object has no use for it.
         .target(

@@ -20,6 +20,7 @@ static const struct { const char *name; size_t index; } variables[] = {
     { "ROMULUS_CONTROL", ROMULUS_CONTROL },
     { "ROMULUS_LINK", ROMULUS_LINK },
     { "ROMULUS_LEASE", ROMULUS_LEASE },
+    { "ROMULUS_PLUGINS", ROMULUS_PLUGINS },
 };
 #define VARIABLE_COUNT (sizeof(variables) / sizeof(variables[0]))
 

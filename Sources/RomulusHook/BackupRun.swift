@@ -31,15 +31,19 @@ enum BackupRun {
             }
             defer { withExtendedLifetime(lock) {} }
             try makeRoom(guest: guest, incoming: incoming, context, log)
-            let relay = try makeRelay(guest, config.pointee, link, back, log)
+            let configuration = try Configuration.loaded()
+            let plugins = try PluginSet.loaded(configuration.plugins, PluginHost(.receive, guest: guest), log)
+            let relay = try makeRelay(guest, config.pointee, link, back, configuration, plugins, log)
             let code =
                 relay.waitForStream()
                 ? Stock.createRestore(
                     context, config, domainID, relay.streamForLibxl.raw, -1, parameters, nil, consoleHow)
                 : Int32(ERROR_FAIL.rawValue)
             let restoredAt = MonotonicTime.now
+            let outcome = relay.join(isRestored: code == 0)
+            plugins.close()
             return conclude(
-                relay.join(isRestored: code == 0), code: code, context, &domainID.pointee, incoming: incoming,
+                outcome, code: code, context, &domainID.pointee, incoming: incoming,
                 restoredAt: restoredAt, log)
         } catch {
             log.error(error.text)
@@ -64,15 +68,18 @@ enum BackupRun {
     }
 
     private static func makeRelay(
-        _ guest: String, _ config: libxl_domain_config, _ link: Int32, _ back: Int32, _ log: Log
+        _ guest: String, _ config: libxl_domain_config, _ link: Int32, _ back: Int32,
+        _ configuration: Configuration, _ plugins: PluginSet, _ log: Log
     ) throws(Refusal) -> BackupRelay {
-        let configuration = try Configuration.loaded()
         let uuid = text(of: config.c_info.uuid)
-        try makeArbiter(configuration, uuid: uuid, run: 0, log)?.prepared(.backup)
-        let ports = BackupRelay.Ports(
-            arbiter: { run in desk(configuration, uuid: uuid, run: run, log) },
-            admin: adminSocket("\(guest).backup", log))
+        try makeArbiter(configuration, uuid: uuid, run: 0, plugins, log)?.prepared(.backup)
+        let epochLimitBytes = configuration.epochLimitBytes(guestKiB: config.b_info.max_memkb)
         do throws(SystemError) {
+            let suspicion = try SuspicionPlugins(plugins)
+            let ports = BackupRelay.Ports(
+                arbiter: { run in desk(configuration, uuid: uuid, run: run, plugins, log) },
+                admin: adminSocket("\(guest).backup", log), suspicion: suspicion,
+                sinks: try EpochSinks(plugins, limitBytes: epochLimitBytes))
             let relay = try BackupRelay(
                 link: link, back: back,
                 configuration: .init(
@@ -80,8 +87,9 @@ enum BackupRun {
                     session: .init(
                         detectTimeoutMilliseconds: configuration.detectTimeoutMilliseconds,
                         patienceNanoseconds: configuration.patienceNanoseconds, arbiter: configuration.arbiter,
-                        pageSlots: configuration.pageSlots(guestKiB: config.b_info.max_memkb)),
-                    epochLimitBytes: configuration.epochLimitBytes(guestKiB: config.b_info.max_memkb)),
+                        pageSlots: configuration.pageSlots(guestKiB: config.b_info.max_memkb),
+                        hasSecondOpinion: suspicion != nil),
+                    epochLimitBytes: epochLimitBytes),
                 ports: ports, log: log)
             try relay.start()
             return relay
@@ -90,8 +98,10 @@ enum BackupRun {
         }
     }
 
-    private static func desk(_ configuration: Configuration, uuid: String, run: UInt64, _ log: Log) -> ArbiterDesk? {
-        guard let arbiter = makeArbiter(configuration, uuid: uuid, run: run, log) else { return nil }
+    private static func desk(
+        _ configuration: Configuration, uuid: String, run: UInt64, _ plugins: PluginSet, _ log: Log
+    ) -> ArbiterDesk? {
+        guard let arbiter = try? makeArbiter(configuration, uuid: uuid, run: run, plugins, log) else { return nil }
         return try? ArbiterDesk { isCancelled in
             arbiter.decide(.backup, note: { log.warning($0) }, isCancelled: isCancelled)
         }

@@ -12,7 +12,7 @@ struct HelperEnvironment {
     private let lease: Int32
     private let earlierHelper: String?
 
-    init(control: Int32, link: Int32, lease: Int32) {
+    init(control: Int32, link: Int32, lease: Int32, plugins: PluginSettings) {
         self.control = control
         self.link = link
         self.lease = lease
@@ -27,6 +27,7 @@ struct HelperEnvironment {
         set("ROMULUS_CONTROL", String(control))
         set("ROMULUS_LINK", String(link))
         set("ROMULUS_LEASE", String(lease))
+        set("ROMULUS_PLUGINS", plugins.environmentValue)
         for one in [control, link, lease] { DescriptorIO.setCloseOnExec(one, false) }
     }
 
@@ -34,7 +35,7 @@ struct HelperEnvironment {
         for one in [control, link, lease] { DescriptorIO.setCloseOnExec(one, true) }
         set("LIBXL_SAVE_HELPER", earlierHelper)
         unsetenv(Self.extensionName)
-        for name in ["LIBRARY", "STOCK_HELPER", "CONTROL", "LINK", "LEASE"] { unsetenv("ROMULUS_\(name)") }
+        for name in ["LIBRARY", "STOCK_HELPER", "CONTROL", "LINK", "LEASE", "PLUGINS"] { unsetenv("ROMULUS_\(name)") }
     }
 
     private func set(_ name: String, _ value: String?) {

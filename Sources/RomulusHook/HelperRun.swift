@@ -17,15 +17,20 @@ enum HelperRun {
         guard streamType == XC_STREAM_REMUS, let callbacks, let session = HelperSession(interface, domain) else {
             return Stock.domainSave(interface, stream, domain, flags, callbacks, streamType, receive)
         }
+        let log = Log(guest: "domain \(domain)", events: .standard)
+        guard let plugins = loadPlugins(domain, log) else {
+            session.finish()
+            errno = EINVAL
+            return -1
+        }
         // libxl has put SIGPIPE back to its default; a link that ends must be an error here, not a death.
         signal(SIGPIPE, SIG_IGN)
-        let save = Save(session: session, stock: callbacks.pointee)
+        let save = Save(session: session, stock: callbacks.pointee, plugins: plugins.steps)
         current = save
         callbacks.pointee.suspend = { HelperRun.current!.suspend($0) }
         callbacks.pointee.postcopy = { HelperRun.current!.postcopy($0) }
         callbacks.pointee.checkpoint = { HelperRun.current!.checkpoint($0) }
 
-        let log = Log(guest: "domain \(domain)", events: .standard)
         let code: Int32
         switch engine(session.settings.engine, interface, domain, flags, callbacks.pointee, log) {
         case .native:
@@ -37,9 +42,23 @@ enum HelperRun {
             code = Stock.domainSave(interface, stream, domain, flags, callbacks, streamType, receive)
         }
         let savedErrno = errno
+        plugins.all.close()
         session.finish()
         errno = savedErrno
         return code
+    }
+
+    /// - Returns: nil when one of them cannot be used, which `xl` could not see: it has loaded them before.
+    private static func loadPlugins(_ domain: UInt32, _ log: Log) -> (all: PluginSet, steps: StepPlugins)? {
+        let value = romulus_launch_value(ROMULUS_PLUGINS).map { String(cString: $0) }
+        do {
+            let all = try PluginSet(
+                PluginSettings(environmentValue: value), PluginHost(.saveHelper, domain: domain), log: log)
+            return (all, try StepPlugins(all))
+        } catch {
+            log.error("\(error)")
+            return nil
+        }
     }
 
     /// The one that was asked for, or the stock one with the reason why not.
@@ -72,21 +91,23 @@ enum HelperRun {
     final class Save {
         private let session: HelperSession
         private let stock: save_callbacks
+        private let plugins: StepPlugins
         private var epoch = Epoch.none
         private var requested = MonotonicTime.now
         private var suspended = MonotonicTime.now
         var copying: EpochTimes.Copying?
 
-        init(session: HelperSession, stock: save_callbacks) {
+        init(session: HelperSession, stock: save_callbacks, plugins: StepPlugins) {
             self.session = session
             self.stock = stock
+            self.plugins = plugins
         }
 
         func suspend(_ data: UnsafeMutableRawPointer?) -> Int32 {
             if session.isStopped() { return 0 }
             requested = .now
             epoch = epoch.next
-            let result = stock.suspend?(data) ?? 0
+            let result = plugins.take(.suspend, epoch) { stock.suspend?(data) ?? 0 }
             suspended = .now
             return result
         }
@@ -99,7 +120,7 @@ enum HelperRun {
             session.report(.suspended(epoch))
             guard session.awaitOutputHeld(of: epoch) else { return 0 }
             let outputHeld = MonotonicTime.now
-            let result = stock.postcopy?(data) ?? 0
+            let result = plugins.take(.postcopy, epoch) { stock.postcopy?(data) ?? 0 }
             session.report(
                 .resumed(
                     EpochTimes(
@@ -112,7 +133,7 @@ enum HelperRun {
             if session.isStopped() { return 0 }
             // With the last bytes of the first epoch, which libxl writes now, the backup has a replica that can run.
             session.replicaBecomesPossible()
-            let result = stock.checkpoint?(data) ?? 0
+            let result = plugins.take(.checkpoint, epoch) { stock.checkpoint?(data) ?? 0 }
             guard result > 0, session.awaitCommit(of: epoch) else { return 0 }
             return session.awaitNextStart() ? result : 0
         }

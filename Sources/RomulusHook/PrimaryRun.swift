@@ -61,13 +61,16 @@ enum PrimaryRun {
         }
         defer { withExtendedLifetime(lock) {} }
 
+        let plugins = try PluginSet.loaded(
+            configuration.plugins, PluginHost(.remus, guest: guest, domain: domain.id), log)
         let protection = try Protection(
-            domain, guest: guest, facts, asked, configuration, hasBackChannel: back >= 0, log)
+            domain, guest: guest, facts, asked, configuration, plugins, hasBackChannel: back >= 0, log)
         let relay = try makeRelay(protection, facts, asked, link, back, configuration, log)
         var info = asked
         takeOver(&info)
-        let (code, outcome) = try runStock(domain, &info, relay)
+        let (code, outcome) = try runStock(domain, &info, relay, configuration.plugins)
         protection.end(outcome.end)
+        plugins.close()
         return conclude(domain, outcome, code: code, log)
     }
 
@@ -120,13 +123,15 @@ enum PrimaryRun {
     /// The stock function, with our pipe for its stream and our helper launcher for its helper; then what the run came
     /// to, which may have to wait for an arbiter or the admin.
     private static func runStock(
-        _ domain: Domain, _ info: inout libxl_domain_remus_info, _ relay: PrimaryRelay
+        _ domain: Domain, _ info: inout libxl_domain_remus_info, _ relay: PrimaryRelay,
+        _ plugins: PluginSettings
     ) throws(Refusal) -> (Int32, PrimaryRelay.Outcome) {
         signal(SIGPIPE, SIG_IGN)
         romulus_catch_signals(relay.signalEvent)
         defer { romulus_release_signals() }
         let environment = HelperEnvironment(
-            control: relay.controlForHelper.raw, link: relay.linkDescriptor, lease: relay.lease.descriptor)
+            control: relay.controlForHelper.raw, link: relay.linkDescriptor, lease: relay.lease.descriptor,
+            plugins: plugins)
         do throws(SystemError) {
             try relay.start()
         } catch {

@@ -12,15 +12,17 @@ final class Protection {
     private let domain: Domain
     private let log: Log
     private let arbiter: Arbiter?
+    private let plugins: PluginSet
     private let output: OutputBuffer?
 
     init(
         _ domain: Domain, guest: String, _ facts: Domain.Facts, _ asked: libxl_domain_remus_info,
-        _ configuration: Configuration, hasBackChannel: Bool, _ log: Log
+        _ configuration: Configuration, _ plugins: PluginSet, hasBackChannel: Bool, _ log: Log
     ) throws(Refusal) {
         self.guest = guest
         self.domain = domain
         self.log = log
+        self.plugins = plugins
         let isBuffered = libxl_defbool_is_default(asked.netbuf) || libxl_defbool_val(asked.netbuf)
         let isUnsafeAccepted = isTrue(asked.allow_unsafe)
         guard isBuffered || isUnsafeAccepted else {
@@ -35,7 +37,7 @@ final class Protection {
         }
         arbiter =
             hasBackChannel
-            ? try Self.arbiter(configuration, uuid: facts.uuid, run: run, log)
+            ? try Self.arbiter(configuration, uuid: facts.uuid, run: run, plugins, log)
             : nil
         if hasBackChannel, configuration.arbiter == .none { Self.warnOfMissingArbiter(guest, log) }
         do {
@@ -61,7 +63,8 @@ final class Protection {
             } else { nil }
         return PrimaryRelay.Ports(
             guest: GuestControl(domainID: domain.id).port, output: output, arbiter: desk,
-            admin: adminSocket("\(guest).primary", log), trace: trace, metrics: metrics)
+            admin: adminSocket("\(guest).primary", log), trace: trace, metrics: metrics,
+            plugins: try EpochPlugins(plugins))
     }
 
     /// Where no verdict has settled it, the guest is the backup's if the copy here was destroyed.
@@ -80,9 +83,9 @@ final class Protection {
     }
 
     private static func arbiter(
-        _ configuration: Configuration, uuid: String, run: UInt64, _ log: Log
+        _ configuration: Configuration, uuid: String, run: UInt64, _ plugins: PluginSet, _ log: Log
     ) throws(Refusal) -> Arbiter? {
-        guard let arbiter = makeArbiter(configuration, uuid: uuid, run: run, log) else { return nil }
+        guard let arbiter = try makeArbiter(configuration, uuid: uuid, run: run, plugins, log) else { return nil }
         try arbiter.prepared(.primary)
         return arbiter
     }
@@ -112,8 +115,26 @@ final class Protection {
     }
 }
 
-func makeArbiter(_ configuration: Configuration, uuid: String, run: UInt64, _ log: Log) -> Arbiter? {
-    makeArbiter(configuration, guestUUID: uuid, hostName: hostName(), run: run, log: log)
+func makeArbiter(
+    _ configuration: Configuration, uuid: String, run: UInt64, _ plugins: PluginSet, _ log: Log
+) throws(Refusal) -> Arbiter? {
+    let arbiter = makeArbiter(
+        configuration, guestUUID: uuid, hostName: hostName(), run: run, plugins: plugins, log: log)
+    if arbiter == nil, configuration.arbiter != .none {
+        throw Refusal(
+            "no plugin is an arbiter: name one with `plugin' in /etc/xen/romulus.conf, or choose another arbiter")
+    }
+    return arbiter
+}
+
+extension PluginSet {
+    static func loaded(_ settings: PluginSettings, _ host: PluginHost, _ log: Log) throws(Refusal) -> PluginSet {
+        do throws(PluginError) {
+            return try PluginSet(settings, host, log: log)
+        } catch {
+            throw Refusal("\(error)")
+        }
+    }
 }
 
 extension Arbiter {

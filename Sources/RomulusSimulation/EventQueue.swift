@@ -18,6 +18,8 @@ struct EventQueue {
         case checkpoint(CheckpointStep)
         case arbiter(ArbiterStep)
         case fault(Fault)
+        /// The backup's; nanoseconds of patience.
+        case secondOpinion(Int64)
         case thaw(Side)
         case heal
     }

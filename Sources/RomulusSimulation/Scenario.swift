@@ -6,6 +6,8 @@ public struct Scenario: Sendable {
     public var arbiter: ArbiterChoice
     public var faults: [Planned]
     public var sabotage: Sabotage?
+    /// Somebody asks the backup for patience before it suspects a silent primary.
+    public var hesitates = false
 
     public enum Moment: Equatable, Sendable {
         /// Milliseconds of true time.

@@ -18,12 +18,13 @@ struct SimulatedBackup {
     var activated: [UInt64]?
     var lines = 0
 
-    init(clock: HostClock, arbiter: ArbiterKind) {
+    init(clock: HostClock, arbiter: ArbiterKind, hasSecondOpinion: Bool) {
         host = SimulatedHost(clock: clock)
         session = BackupSession(
             configuration: .init(
                 detectTimeoutMilliseconds: World.detectTimeoutMilliseconds,
-                patienceNanoseconds: .nanoseconds(milliseconds: 10_000), arbiter: arbiter), now: clock.local(0))
+                patienceNanoseconds: .nanoseconds(milliseconds: 10_000), arbiter: arbiter,
+                hasSecondOpinion: hasSecondOpinion), now: clock.local(0))
     }
 
     func now(_ time: Int64) -> MonotonicTime { host.clock.local(time) }
@@ -54,6 +55,9 @@ extension World {
                     askArbiter(.backup)
                 }
                 reach(.arbiterAsked, backup.session.lastEpoch)
+            case .askSecondOpinion(_, let timesBefore):
+                note("the backup is asked for patience")
+                events.add(.secondOpinion(hesitation(timesBefore)), at: later(1...30))
             case .log(let line):
                 backup.lines += 1
                 note("backup: \(line.text)")
@@ -61,6 +65,11 @@ extension World {
                 ended(end)
             }
         }
+    }
+
+    /// A plugin's patience, which ends in time for the world to see what comes of it.
+    private mutating func hesitation(_ timesBefore: Int) -> Int64 {
+        timesBefore >= 3 || random.chance(3) ? 0 : random.milliseconds(1...150)
     }
 
     private mutating func send(_ message: Message) {

@@ -35,7 +35,9 @@ public struct World {
         // Rates within one part in eight of true time, the bound that LinkLease states.
         primary = SimulatedPrimary(
             clock: HostClock(random: &random), arbiter: scenario.arbiter.kind, periodMilliseconds: [20, 50, 120])
-        backup = SimulatedBackup(clock: HostClock(random: &random), arbiter: scenario.arbiter.kind)
+        backup = SimulatedBackup(
+            clock: HostClock(random: &random), arbiter: scenario.arbiter.kind,
+            hasSecondOpinion: scenario.hesitates)
     }
 
     /// Runs to its end.
@@ -90,6 +92,8 @@ public struct World {
         case .arbiter(let step): arbitrate(step)
         case .fault(let fault): strike(fault)
         case .thaw(let side): thaw(side)
+        case .secondOpinion(let patience):
+            if backup.host.isRunning { backupHandles(.secondOpinion(patienceNanoseconds: patience)) }
         case .heal: heal()
         }
     }

@@ -76,11 +76,24 @@ import Testing
         #expect(throws: ConfigurationError.self) { try load("schedule = \"clever\"") }
     }
 
+    @Test func pluginsAreRead() throws {
+        let configuration = try load(
+            """
+            plugin = [ "/usr/lib/one.so", "/usr/lib/two.so with its options" ]
+            plugin_timeout_ms = 10; arbiter = "plugin"
+            """)
+        #expect(configuration.plugins.plugins == ["/usr/lib/one.so", "/usr/lib/two.so with its options"])
+        #expect(configuration.plugins.timeoutMilliseconds == 10 && configuration.arbiter == .plugin)
+        #expect(try load("").plugins == PluginSettings(plugins: [], timeoutMilliseconds: 100))
+    }
+
     @Test func anArbiterThatCannotWorkIsRefusedWithWhatToDo() {
         for (text, words) in [
             ("arbiter = \"quorum\"", "choose"), ("arbiter = \"fence\"", "fence_agent"),
             ("fence_options = [ \"ip\" ]", "name=value"), ("fence_options = \"ip=1\"", "list"),
-            ("lease_ttl_s = 1", "between 2 and 60"),
+            ("lease_ttl_s = 1", "between 2 and 60"), ("arbiter = \"plugin\"", "needs a plugin"),
+            ("plugin = [ \"name.so\" ]", "whole path"), ("plugin = \"/name.so\"", "list"),
+            ("plugin_timeout_ms = 0", "between 1 and 10000"),
         ] {
             do {
                 _ = try load("\n" + text)

@@ -17,6 +17,18 @@ import Testing
         print("simulation: \(Self.seedCount) random seeds, \(epochs) epochs")
     }
 
+    @Test func thePromisesHoldWhereSomebodyAsksTheBackupForPatience() {
+        var hesitations = 0
+        for seed in 0..<Self.seedCount / 4 {
+            var scenario = Scenario.random(seed: seed)
+            scenario.hesitates = true
+            let verdict = World.run(scenario, isTraced: true)
+            hesitations += verdict.trace.filter { $0.contains("is asked for patience") }.count
+            #expect(verdict.violations.isEmpty, "\(scenario): \(verdict.violations)")
+        }
+        #expect(hesitations > 500, "hardly ever")
+    }
+
     /// Where a point is only reached after a failure, one comes first.
     private static func firstFailure(for point: CutPoint) -> Fault? {
         switch point {

@@ -58,6 +58,7 @@ enum romulus_launch_variable {
     ROMULUS_CONTROL,      /* number of the descriptor on which xl's hook and the helper's talk */
     ROMULUS_LINK,         /* number of a copy of the link's descriptor */
     ROMULUS_LEASE,        /* number of the descriptor of the shared lease */
+    ROMULUS_PLUGINS,      /* which plugins the save helper is to load (PluginSettings.swift) */
 };
 const char *romulus_launch_value(enum romulus_launch_variable variable);
 

@@ -36,6 +36,8 @@ public enum ArbiterKind: UInt16, Sendable {
     case none = 0
     case fence = 1
     case lease = 2
+    /// What the admins have given both hosts a plugin for.
+    case plugin = 3
 }
 
 /// The primary's first words: body of the ANNOUNCEMENT record.

@@ -16,11 +16,15 @@ public struct BackupSession: Sendable {
         public var arbiter: ArbiterKind
         /// How many pages it can keep for ENCODED_DATA.
         public var pageSlots: Int
+        /// Somebody is asked before a silent primary is suspected.
+        public var hasSecondOpinion: Bool
 
         public init(
-            detectTimeoutMilliseconds: Int, patienceNanoseconds: Int64, arbiter: ArbiterKind, pageSlots: Int = 0
+            detectTimeoutMilliseconds: Int, patienceNanoseconds: Int64, arbiter: ArbiterKind, pageSlots: Int = 0,
+            hasSecondOpinion: Bool = false
         ) {
             self.pageSlots = pageSlots
+            self.hasSecondOpinion = hasSecondOpinion
             self.detectTimeoutMilliseconds = detectTimeoutMilliseconds
             self.patienceNanoseconds = patienceNanoseconds
             self.arbiter = arbiter
@@ -44,11 +48,14 @@ public struct BackupSession: Sendable {
         case restorerFailed
         case verdict(ArbiterVerdict)
         case adminSaid(AdminWord)
+        /// The answer to `askSecondOpinion`; 0 agrees.
+        case secondOpinion(patienceNanoseconds: Int64)
     }
 
     public enum Action: Equatable, Sendable {
         case send(Message)
         case askArbiter
+        case askSecondOpinion(silenceNanoseconds: Int64, timesBefore: Int)
         case log(LogLine)
         case end(End)
     }
@@ -73,6 +80,7 @@ public struct BackupSession: Sendable {
     private let times: LinkTimes
     private var phase = Phase.plain
     private var detector: FailureDetector
+    private var secondOpinion: SecondOpinion?
     private var heartbeat: HeartbeatTimer
     private var framesTaken: UInt64 = 0
     /// The primary has announced itself, so it knows frames. Set at the end.
@@ -93,6 +101,7 @@ public struct BackupSession: Sendable {
         times = LinkTimes(detectTimeoutMilliseconds: configuration.detectTimeoutMilliseconds)
         detector = FailureDetector(timeoutNanoseconds: configuration.patienceNanoseconds, now: now)
         heartbeat = HeartbeatTimer(intervalNanoseconds: times.heartbeatNanoseconds, now: now)
+        secondOpinion = configuration.hasSecondOpinion ? SecondOpinion() : nil
     }
 
     public var isFramed: Bool { if case .framed = phase { true } else { false } }
@@ -103,9 +112,14 @@ public struct BackupSession: Sendable {
         switch phase {
         case .ended: nil
         case .suspecting(_, let waitsUntil): waitsUntil
-        case .plain: detector.deadline
-        case .answered, .framed: min(heartbeat.deadline, detector.deadline ?? heartbeat.deadline)
+        case .plain: suspicionDeadline
+        case .answered, .framed: min(heartbeat.deadline, suspicionDeadline ?? heartbeat.deadline)
         }
+    }
+
+    private var suspicionDeadline: MonotonicTime? {
+        guard let deadline = detector.deadline else { return nil }
+        return secondOpinion?.deadline(deadline, timeoutNanoseconds: detector.timeoutNanoseconds) ?? deadline
     }
 
     /// While nothing is read, silence is no evidence.
@@ -157,6 +171,9 @@ public struct BackupSession: Sendable {
             return linkFailed(reason, now: now)
         case .restorerFailed:
             return restorerFailed()
+        case .secondOpinion(let patience):
+            secondOpinion?.answered(patienceNanoseconds: patience, now: now)
+            return []
         case .verdict, .adminSaid:
             return []
         }
@@ -170,7 +187,7 @@ public struct BackupSession: Sendable {
         case .adminSaid(.yield): discard("\(cause), and the admin said so")
         case .restorerFailed: restorerFailed()
         case .heard, .announced, .framesBegun, .frameTaken, .epochReceived, .received, .messageSent, .linkEnded,
-            .linkBroken:
+            .linkBroken, .secondOpinion:
             []
         }
     }
@@ -208,14 +225,34 @@ public struct BackupSession: Sendable {
             return leaseIsOver(cause)
         case .plain, .answered, .framed: break
         }
-        if detector.isSuspect(at: now) {
-            let silence = detector.silenceNanoseconds(at: now).inMilliseconds
-            return linkFailed("no byte from the primary for \(silence) ms", now: now)
+        var actions: [Action] = []
+        if detector.isSuspect(at: now), let deadline = detector.deadline {
+            switch secondOpinionIsHeard(since: deadline, now: now) {
+            case .suspect:
+                let silence = detector.silenceNanoseconds(at: now).inMilliseconds
+                return linkFailed("no byte from the primary for \(silence) ms", now: now)
+            case .ask(let timesBefore):
+                actions.append(
+                    .askSecondOpinion(
+                        silenceNanoseconds: detector.silenceNanoseconds(at: now), timesBefore: timesBefore))
+            case .wait: break
+            }
+        } else {
+            secondOpinion?.heard()
         }
-        if case .plain = phase { return [] }
-        guard heartbeat.isDue(at: now) else { return [] }
+        if case .plain = phase { return actions }
+        guard heartbeat.isDue(at: now) else { return actions }
         heartbeat.sent(at: now)
-        return [heardMessage()]
+        return actions + [heardMessage()]
+    }
+
+    /// Without a replica there is nothing that patience could save.
+    private mutating func secondOpinionIsHeard(since deadline: MonotonicTime, now: MonotonicTime)
+        -> SecondOpinion.Advice
+    {
+        guard lastEpoch > .none else { return .suspect }
+        return secondOpinion?.suspected(
+            since: deadline, timeoutNanoseconds: detector.timeoutNanoseconds, now: now) ?? .suspect
     }
 
     private mutating func announced(_ announcement: Announcement, now: MonotonicTime) -> [Action] {

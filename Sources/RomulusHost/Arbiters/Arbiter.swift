@@ -25,8 +25,9 @@ public struct ArbiterError: Error, Equatable, Sendable, CustomStringConvertible 
 /// - Parameters:
 ///   - guestUUID: as xl writes it.
 ///   - run: the run's name, the same on both hosts.
+///   - plugins: among which one is the arbiter if the file says so.
 public func makeArbiter(
-    _ configuration: Configuration, guestUUID: String, hostName: String, run: UInt64, log: Log
+    _ configuration: Configuration, guestUUID: String, hostName: String, run: UInt64, plugins: PluginSet, log: Log
 ) -> Arbiter? {
     switch configuration.arbiter {
     case .none:
@@ -44,6 +45,8 @@ public func makeArbiter(
             key: "romulus/\(guestUUID)", run: String(run, radix: 16), host: hostName,
             ttlSeconds: configuration.leaseTTLSeconds,
             log: log)
+    case .plugin:
+        PluginArbiter(plugins, guestUUID: guestUUID, run: run)
     }
 }
 

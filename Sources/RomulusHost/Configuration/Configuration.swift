@@ -38,6 +38,8 @@ public struct Configuration: Equatable, Sendable {
     public var leaseTTLSeconds = 3
     /// For each call of etcdctl.
     public var leaseTimeoutMilliseconds = 2000
+    /// Shared objects that take part (romulus.h), each with its path and what is behind it.
+    public var plugins = PluginSettings()
     /// A CSV file that gets one line per epoch.
     public var epochLogPath: String?
     /// Where a file of metrics is kept, for node_exporter.
@@ -65,6 +67,7 @@ public struct Configuration: Equatable, Sendable {
         if let choice = try file.choice(Key.engine.rawValue, of: Self.engines) { engine = choice }
         pageCacheMiB = try file.integer(Key.pageCache.rawValue, in: 1...1_048_576)
         if let choice = try file.choice(Key.compression.rawValue, of: Self.compressions) { compression = choice }
+        try readPlugins(file)
         try readArbiter(file)
         try readSchedule(file)
         epochLogPath = try file.string(Key.epochLog.rawValue)
@@ -94,6 +97,16 @@ public struct Configuration: Equatable, Sendable {
                 bytesPerSecond: megabits.map { Double($0) * 1e6 / 8 }))
     }
 
+    private mutating func readPlugins(_ file: ConfigurationFile) throws(ConfigurationError) {
+        plugins.plugins = try file.strings(Key.plugin.rawValue) ?? []
+        if let bad = plugins.plugins.first(where: { !$0.hasPrefix("/") || $0.contains("\n") }) {
+            throw file.error(at: Key.plugin.rawValue, .notAPath(bad))
+        }
+        if let value = try file.integer(Key.pluginTimeout.rawValue, in: 1...10_000) {
+            plugins.timeoutMilliseconds = value
+        }
+    }
+
     private mutating func readArbiter(_ file: ConfigurationFile) throws(ConfigurationError) {
         if let choice = try file.choice(Key.arbiter.rawValue, of: Self.arbiters) { arbiter = choice }
         fenceAgent = try file.string(Key.fenceAgent.rawValue)
@@ -109,6 +122,9 @@ public struct Configuration: Equatable, Sendable {
             leaseTimeoutMilliseconds = value
         }
         if arbiter == .fence, fenceAgent == nil { throw file.error(at: Key.arbiter.rawValue, .missingAgent) }
+        if arbiter == .plugin, plugins.plugins.isEmpty {
+            throw file.error(at: Key.arbiter.rawValue, .missingPlugin)
+        }
         if let bad = fenceOptions.first(where: { !$0.contains("=") || $0.contains("\n") }) {
             throw file.error(at: Key.fenceOptions.rawValue, .notAnOption(String(bad.prefix { $0 != "=" })))
         }
@@ -119,7 +135,7 @@ public struct Configuration: Equatable, Sendable {
         "lz4": .lz4, "zstd": .zstd, "none": .none,
     ]
     package static let arbiters: KeyValuePairs<String, ArbiterKind> = [
-        "none": .none, "fence": .fence, "lease": .lease,
+        "none": .none, "fence": .fence, "lease": .lease, "plugin": .plugin,
     ]
 
     enum Key: String, CaseIterable {
@@ -147,6 +163,8 @@ public struct Configuration: Equatable, Sendable {
         case maximumPause = "max_pause_percent"
         case maximumOutputDelay = "max_output_delay_ms"
         case maximumBandwidth = "max_mbit_per_s"
+        case plugin
+        case pluginTimeout = "plugin_timeout_ms"
         case epochLog = "epoch_log"
         case metricsDirectory = "metrics_directory"
     }
@@ -184,11 +202,13 @@ public enum ConfigurationError: Error, Equatable, Sendable, CustomStringConverti
     case notAString(path: String, line: Int, key: String)
     case notAList(path: String, line: Int, key: String)
     case notAChoice(path: String, line: Int, key: String, value: String, allowed: [String])
-    case badArbiter(path: String, line: Int, ArbiterFault)
+    case badSetting(path: String, line: Int, Fault)
     case outOfRange(path: String, line: Int, key: String, value: Int, allowed: ClosedRange<Int>)
 
-    public enum ArbiterFault: Equatable, Sendable {
+    public enum Fault: Equatable, Sendable {
         case missingAgent
+        case missingPlugin
+        case notAPath(String)
         /// The option's name, without a value, which may be a secret.
         case notAnOption(String)
     }
@@ -199,9 +219,13 @@ public enum ConfigurationError: Error, Equatable, Sendable, CustomStringConverti
             "\(path):\(line): `\(key)' must be a list of strings, as in [ \"one\", \"two\" ]"
         case .notAChoice(let path, let line, let key, let value, let allowed):
             "\(path):\(line): there is no \(key) \"\(value)\": choose one of \(allowed.joined(separator: ", "))"
-        case .badArbiter(let path, let line, .missingAgent):
+        case .badSetting(let path, let line, .missingPlugin):
+            "\(path):\(line): arbiter = \"plugin\" needs a plugin that is an arbiter"
+        case .badSetting(let path, let line, .notAPath(let text)):
+            "\(path):\(line): `plugin' must be a whole path each; \"\(text)\" is not"
+        case .badSetting(let path, let line, .missingAgent):
             "\(path):\(line): arbiter = \"fence\" needs a fence_agent"
-        case .badArbiter(let path, let line, .notAnOption(let name)):
+        case .badSetting(let path, let line, .notAnOption(let name)):
             "\(path):\(line): `fence_options' must be \"name=value\" each; \"\(name)\" is not"
         case .unreadable(let path, let reason):
             "\(path): \(reason)"

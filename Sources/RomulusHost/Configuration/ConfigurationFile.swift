@@ -85,8 +85,8 @@ final class ConfigurationFile {
         return (0..<count).compactMap { xlu_cfg_get_listitem(list, $0).map { String(cString: $0) } }
     }
 
-    func error(at key: String, _ fault: ConfigurationError.ArbiterFault) -> ConfigurationError {
-        .badArbiter(path: path, line: line(of: key), fault)
+    func error(at key: String, _ fault: ConfigurationError.Fault) -> ConfigurationError {
+        .badSetting(path: path, line: line(of: key), fault)
     }
 
     func outOfRange(_ key: String, _ value: Int, allowed: ClosedRange<Int>) -> ConfigurationError {

@@ -16,7 +16,7 @@ public struct SystemError: Error, Equatable, Sendable, CustomStringConvertible {
 }
 
 /// A file descriptor that is closed when its owner lets go of it.
-public struct Descriptor: ~Copyable {
+public struct Descriptor: ~Copyable, Sendable {
     public let raw: Int32
 
     public init(owning raw: Int32) { self.raw = raw }
@@ -82,10 +82,7 @@ public struct Descriptor: ~Copyable {
 
 extension Descriptor {
     /// Of an eventfd: whoever polls it wakes.
-    public func signal() {
-        var one: UInt64 = 1
-        _ = Glibc.write(raw, &one, 8)
-    }
+    public func signal() { DescriptorIO.signal(event: raw) }
 
     /// Of an eventfd: what was signalled since the last time.
     @discardableResult
@@ -114,6 +111,12 @@ public enum DescriptorIO {
 
     public static func restoreFlags(_ raw: Int32, _ flags: Int32) {
         if flags >= 0 { _ = romulus_set_status_flags(raw, flags) }
+    }
+
+    /// As `Descriptor.signal`.
+    public static func signal(event raw: Int32) {
+        var one: UInt64 = 1
+        _ = Glibc.write(raw, &one, 8)
     }
 
     public static func setCloseOnExec(_ raw: Int32, _ closes: Bool) {

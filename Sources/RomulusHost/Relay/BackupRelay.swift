@@ -29,10 +29,18 @@ public final class BackupRelay: @unchecked Sendable {
         /// Made when the primary has announced itself, by the name of its run.
         public var arbiter: (_ run: UInt64) -> ArbiterDesk?
         public var admin: AdminSocket?
+        /// Goes with `BackupSession.Configuration.hasSecondOpinion`.
+        public var suspicion: SuspicionPlugins?
+        public var sinks: EpochSinks
 
-        public init(arbiter: @escaping (_ run: UInt64) -> ArbiterDesk? = { _ in nil }, admin: AdminSocket? = nil) {
+        public init(
+            arbiter: @escaping (_ run: UInt64) -> ArbiterDesk? = { _ in nil }, admin: AdminSocket? = nil,
+            suspicion: SuspicionPlugins? = nil, sinks: EpochSinks = EpochSinks()
+        ) {
             self.arbiter = arbiter
             self.admin = admin
+            self.suspicion = suspicion
+            self.sinks = sinks
         }
     }
 
@@ -203,12 +211,15 @@ public final class BackupRelay: @unchecked Sendable {
         let backIndex = polls.add(backQueue.isEmpty || !isBackUsable ? -1 : back, writing: true)
         let verdictIndex = polls.add(arbiter?.descriptor ?? -1, reading: true)
         let adminIndex = polls.add(ports.admin?.descriptor ?? -1, reading: true)
-        polls.wait(until: session.deadline)
+        let suspicionIndex = polls.add(ports.suspicion?.descriptor ?? -1, reading: true)
+        ports.sinks.add(to: &polls)
+        polls.wait(until: nextDeadline)
 
         if polls.isReady(returnIndex) || (polls.isBroken(feedIndex) && !hasSomethingToHandOn) {
             perform(session.handle(.restorerFailed, now: .now))
             return
         }
+        lookAtSinks()
         if polls.isReady(linkIndex) { receive() }
         if polls.isReady(feedIndex) { handOn() }
         if polls.isReady(backIndex) { answer() }
@@ -216,7 +227,24 @@ public final class BackupRelay: @unchecked Sendable {
             perform(session.handle(.verdict(verdict), now: .now))
         }
         if polls.isReady(adminIndex) { hearAdmin() }
+        if polls.isReady(suspicionIndex) || ports.suspicion?.deadline != nil { hearSecondOpinion() }
         perform(session.timePassed(now: .now))
+    }
+
+    private var nextDeadline: MonotonicTime? {
+        [session.deadline, ports.suspicion?.deadline, ports.sinks.deadline].compactMap { $0 }.min()
+    }
+
+    private func hearSecondOpinion() {
+        guard let patience = ports.suspicion?.takeAnswer(now: .now) else { return }
+        perform(session.handle(.secondOpinion(patienceNanoseconds: patience), now: .now))
+    }
+
+    /// One that was behind may have taken what held the link up.
+    private func lookAtSinks() {
+        guard !ports.sinks.isEmpty else { return }
+        ports.sinks.giveUpWhoIsStuck()
+        digest()
     }
 
     private func hearAdmin() {
@@ -250,7 +278,9 @@ public final class BackupRelay: @unchecked Sendable {
     /// (`updateRoom`): then only messages can come, and a primary must be heard.
     private var canTakeIn: Bool {
         guard let current = buffers.last, !current.isComplete else { return session.isFramed }
-        return !current.isReleased || current.waiting.count < min(Self.streamingBytes, current.storage.count / 2)
+        guard current.isReleased else { return true }
+        return current.waiting.count < min(Self.streamingBytes, current.storage.count / 2)
+            && !ports.sinks.isBehind
     }
 
     private func updateRoom() { perform(session.setRoom(buffers.last.map { !$0.isComplete } ?? false)) }
@@ -320,7 +350,9 @@ public final class BackupRelay: @unchecked Sendable {
     private func digestStream(_ bytes: UnsafeRawBufferPointer) throws(StreamError) -> Int {
         let (passed, landmark) = try incoming.advance(over: bytes)
         hasPassedHeader = hasPassedHeader || incoming.hasPassedHeader
-        try buffers[buffers.count - 1].append(UnsafeRawBufferPointer(rebasing: bytes[..<passed]))
+        let piece = UnsafeRawBufferPointer(rebasing: bytes[..<passed])
+        try buffers[buffers.count - 1].append(piece)
+        if buffers[buffers.count - 1].isReleased { ports.sinks.streamed(piece) }
         switch landmark {
         case nil:
             break
@@ -350,8 +382,9 @@ public final class BackupRelay: @unchecked Sendable {
         guard session.lastEpoch > releasedEpoch else { return }
         releasedEpoch = session.lastEpoch
         // The first part streams through, and may have gone before its EPOCH_END came.
-        guard let index = buffers.lastIndex(where: \.isComplete) else { return }
-        buffers[index].isReleased = true
+        let index = buffers.lastIndex(where: \.isComplete)
+        ports.sinks.completed(releasedEpoch, index.map { buffers[$0].bytes })
+        if let index { buffers[index].isReleased = true }
     }
 
     // MARK: From the epoch buffers to libxl
@@ -431,6 +464,10 @@ public final class BackupRelay: @unchecked Sendable {
                 answer()
             case .askArbiter:
                 ask()
+            case .askSecondOpinion(let silenceNanoseconds, let timesBefore):
+                ports.suspicion?.ask(
+                    silenceNanoseconds: silenceNanoseconds, timesBefore: timesBefore, epoch: session.lastEpoch,
+                    now: .now)
             case .log(let line):
                 log.write(line)
             case .end(let end):

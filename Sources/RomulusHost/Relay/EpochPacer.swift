@@ -6,6 +6,7 @@ struct EpochPacer {
     private let control: Int32
     private let log: Log
     private let output: OutputBuffer?
+    private let plugins: EpochPlugins?
     private var scheduler: CheckpointScheduler
     private let lookNanoseconds: Int64
     /// When the next epoch begins, as the helper knows it; nil while one is under way.
@@ -14,12 +15,18 @@ struct EpochPacer {
     /// Output that waits at the first look has waited since then at the longest.
     private var mayWaitSince = MonotonicTime.now
     private(set) var nextLook: MonotonicTime?
+    private var newest: CompletedEpoch?
+    /// A plugin's choice, until it chooses again.
+    private var chosenNanoseconds: Int64?
+    /// What the epoch under way, or the next, is to have as its period.
+    private var aimedNanoseconds: Int64 = 0
     private var limiter = MessageLimiter(intervalNanoseconds: 60_000_000_000)
 
     /// - Parameter control: the helper's socket.
-    init(_ policy: SchedulePolicy, control: Int32, output: OutputBuffer?, log: Log) {
+    init(_ policy: SchedulePolicy, control: Int32, output: OutputBuffer?, plugins: EpochPlugins?, log: Log) {
         self.control = control
         self.output = output
+        self.plugins = plugins
         self.log = log
         scheduler = CheckpointScheduler(policy)
         lookNanoseconds =
@@ -40,11 +47,32 @@ struct EpochPacer {
             scheduler.epochCommitted(completed.cost, at: now)
             mayWaitSince = completed.times.resumed
             start = scheduler.nextStart(outputSince: nil) ?? now
+            plugins?.committed(
+                completed, aimedNanoseconds: aimedNanoseconds, periodNanoseconds: start - completed.times.requested)
+            if plugins?.choosesPeriods != true { chosenNanoseconds = nil }
+            if let chosenNanoseconds { start = completed.times.requested + chosenNanoseconds }
+            aimedNanoseconds = start - completed.times.requested
         }
+        newest = completed
         told = start
         _ = HelperControl.send(.commit(epoch, nextStart: start), on: control)
-        nextLook = scheduler.asksForOutput && output != nil ? now + lookNanoseconds : nil
-        complain(at: now)
+        let mayLook = scheduler.asksForOutput && output != nil && chosenNanoseconds == nil
+        nextLook = mayLook ? now + lookNanoseconds : nil
+        if chosenNanoseconds == nil { complain(at: now) }
+    }
+
+    /// What they have chosen holds at once, if the next epoch has not begun.
+    mutating func hearPlugins() {
+        guard let newest, let period = plugins?.takePeriod(after: newest.number) else { return }
+        chosenNanoseconds = period == 0 ? nil : period
+        guard told != nil else { return }
+        let start =
+            chosenNanoseconds.map { newest.times.requested + $0 } ?? scheduler.nextStart(outputSince: outputSince)
+        guard let start, start != told else { return }
+        if chosenNanoseconds != nil { nextLook = nil }
+        told = start
+        aimedNanoseconds = start - newest.times.requested
+        _ = HelperControl.send(.start(start), on: control)
     }
 
     mutating func epochBegan() {
@@ -66,6 +94,7 @@ struct EpochPacer {
         nextLook = nil
         guard let start = scheduler.nextStart(outputSince: outputSince), start < told else { return }
         self.told = start
+        if let newest { aimedNanoseconds = start - newest.times.requested }
         _ = HelperControl.send(.start(start), on: control)
     }
 

@@ -10,7 +10,7 @@ public enum HelperControl {
         case begin(HelperSettings)
         /// It is committed; the next one begins then.
         case commit(Epoch, nextStart: MonotonicTime)
-        /// The next epoch begins earlier than was said.
+        /// The next epoch begins at another moment than was said.
         case start(MonotonicTime)
         /// The output of the epoch that this checkpoint ends is closed: the guest may run again.
         case outputHeld(Epoch)

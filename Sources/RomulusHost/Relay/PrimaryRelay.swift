@@ -87,7 +87,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         nextGuestCheck = .now
         writer = LinkWriter(link: link)
         telemetry = RunTelemetry(guest: configuration.session.guest, trace: ports.trace, metrics: ports.metrics)
-        pacer = EpochPacer(configuration.schedule, control: control.raw, output: ports.output, log: log)
+        pacer = EpochPacer(
+            configuration.schedule, control: control.raw, output: ports.output, plugins: ports.plugins, log: log)
         session = PrimarySession(configuration: configuration.session, now: .now)
     }
 
@@ -145,6 +146,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         let vifIndex = polls.add(ports.output?.changeDescriptor ?? -1, reading: true)
         let verdictIndex = polls.add(ports.arbiter?.descriptor ?? -1, reading: true)
         let adminIndex = polls.add(ports.admin?.descriptor ?? -1, reading: true)
+        let pluginIndex = polls.add(ports.plugins?.descriptor ?? -1, reading: true)
         lease.set(session.watchdogDeadline)
         polls.wait(until: min(session.deadline ?? nextGuestCheck, nextGuestCheck, pacer.nextLook ?? nextGuestCheck))
 
@@ -165,6 +167,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             hasSaveReturned = true
             saveEnded("libxl's own lines say why")
         }
+        if polls.isReady(pluginIndex) { pacer.hearPlugins() }
         pacer.look()
         lookAtGuest()
     }

@@ -36,10 +36,11 @@ extension PrimaryRelay {
         public var admin: AdminSocket?
         public var trace: EpochTrace?
         public var metrics: MetricsFile?
+        public var plugins: EpochPlugins?
 
         public init(
             guest: GuestPort, output: OutputBuffer? = nil, arbiter: ArbiterDesk? = nil, admin: AdminSocket? = nil,
-            trace: EpochTrace? = nil, metrics: MetricsFile? = nil
+            trace: EpochTrace? = nil, metrics: MetricsFile? = nil, plugins: EpochPlugins? = nil
         ) {
             self.guest = guest
             self.output = output
@@ -47,6 +48,7 @@ extension PrimaryRelay {
             self.admin = admin
             self.trace = trace
             self.metrics = metrics
+            self.plugins = plugins
         }
     }
 
