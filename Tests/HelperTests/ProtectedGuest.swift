@@ -20,6 +20,8 @@ final class ProtectedGuest: Sendable {
     /// To the backup, and back.
     let wire: Wire
     let backWire: Wire
+    /// The test's own, as in `xl remus` and `xl migrate-receive`.
+    let plugins: (primary: PluginSet, backup: PluginSet)
     let saver: HelperProcess.Service
     /// What the backup's relay has given to libxl.
     let tap: StreamTap
@@ -55,6 +57,9 @@ final class ProtectedGuest: Sendable {
         var arbiter = ArbiterKind.fence
         var primaryVerdict = ArbiterVerdict.refused("the test")
         var backupVerdict = ArbiterVerdict.granted("the test")
+        /// Of each process; a file of its own for each, because this one is two of them.
+        var plugins = (primary: [String](), helper: [String](), backup: [String]())
+        var pluginTimeoutMilliseconds = 1000
     }
 
     init(in folder: TemporaryFolder, _ settings: Settings = Settings()) throws {
@@ -66,6 +71,16 @@ final class ProtectedGuest: Sendable {
         wire = try Wire(settings.fault, at: settings.place, waitingFor: backWire)
         let log = Log(guest: "test")
         let patience = Int64.nanoseconds(milliseconds: settings.patienceMilliseconds)
+        func load(_ plugins: [String], _ host: PluginHost) throws -> PluginSet {
+            try PluginSet(
+                .init(plugins: plugins, timeoutMilliseconds: settings.pluginTimeoutMilliseconds), host, log: log)
+        }
+        plugins = (
+            try load(settings.plugins.primary, PluginHost(.remus, guest: "test", domain: 7)),
+            try load(settings.plugins.backup, PluginHost(.receive, guest: "test"))
+        )
+        let suspicion = try SuspicionPlugins(plugins.backup)
+        let epochLimitBytes = settings.epochLimitBytes ?? settings.pages * 4096 + (1 << 20)
         let (primaryVerdict, backupVerdict) = (settings.primaryVerdict, settings.backupVerdict)
         primary = try PrimaryRelay(
             link: wire.entry.descriptor, back: backWire.exit.descriptor,
@@ -80,16 +95,19 @@ final class ProtectedGuest: Sendable {
                     ? nil : .init(slots: settings.slots.primary, compression: settings.compression)),
             ports: .init(
                 guest: freezer.port(leave: settings.guestLeave), output: output,
-                arbiter: try ArbiterDesk { _ in primaryVerdict }), log: log)
+                arbiter: try ArbiterDesk { _ in primaryVerdict }, plugins: try EpochPlugins(plugins.primary)), log: log)
         backup = try BackupRelay(
             link: wire.exit.descriptor, back: backWire.entry.descriptor,
             configuration: .init(
                 guest: "test",
                 session: .init(
                     detectTimeoutMilliseconds: settings.detectTimeoutMilliseconds, patienceNanoseconds: patience,
-                    arbiter: settings.arbiter, pageSlots: settings.slots.backup),
-                epochLimitBytes: settings.epochLimitBytes ?? settings.pages * 4096 + (1 << 20)),
-            ports: .init(arbiter: { _ in try? ArbiterDesk { _ in backupVerdict } }), log: log)
+                    arbiter: settings.arbiter, pageSlots: settings.slots.backup,
+                    hasSecondOpinion: suspicion != nil),
+                epochLimitBytes: epochLimitBytes),
+            ports: .init(
+                arbiter: { _ in try? ArbiterDesk { _ in backupVerdict } }, suspicion: suspicion,
+                sinks: try EpochSinks(plugins.backup, limitBytes: epochLimitBytes)), log: log)
         try primary.start()
         try backup.start()
 
@@ -108,7 +126,13 @@ final class ProtectedGuest: Sendable {
                 source.dirty(settings.dirtyPages, using: &generator)
                 return true
             },
-            adjust: { [primary] in if settings.isHelperHooked { try? Self.hook(&$0, primary) } })
+            adjust: { [primary] in
+                if settings.isHelperHooked { try? Self.hook(&$0, primary) }
+                $0.environment["ROMULUS_PLUGINS"] =
+                    PluginSettings(
+                        plugins: settings.plugins.helper, timeoutMilliseconds: settings.pluginTimeoutMilliseconds
+                    ).environmentValue
+            })
 
         tap = try StreamTap(
             from: try OpenFile(duplicating: backup.streamForLibxl.raw),
@@ -209,6 +233,8 @@ final class ProtectedGuest: Sendable {
         if hangsUp { wire.entry.shutDown() }
         let received = try receiver.value(within: .seconds(30))
         wire.entry.shutDown()
+        plugins.primary.close()
+        plugins.backup.close()
         return Ending(saved: saved, restored: received.restored, primary: primaryOutcome, backup: received.relay)
     }
 }
