@@ -1,0 +1,82 @@
+"""The example plugins: a line for every epoch, the scheduler's period, and a file that plain xl restore brings to life."""
+
+import csv
+import shutil
+
+from romlab.checks import assert_answers, interrupt, wait_gone
+from romlab.lab import STATE
+from romlab.packages import REPOSITORY
+from romlab.shell import run as run_here
+from romlab.shell import wait_for
+
+PLUGINS = "usr/local/lib/romulus"
+CSV_FILE = "/tmp/plugin.csv"
+KEPT = "/var/tmp/kept"
+PERCENT = 10
+# As steady_scheduler.c has them, in microseconds.
+SHORTEST, LONGEST, MEMORY = 20_000, 2_000_000, 8
+
+
+def run(lab):
+    build(lab)
+    guest = lab.guest_on(lab.pvh, lab.a)
+    lab.a.run(f"rm -f {CSV_FILE}")
+    lab.b.run(f"rm -rf {KEPT}; mkdir -p {KEPT}")
+    # An emulated host takes its time.
+    lab.install_settings(
+        lab.a, plugin_timeout_ms=1000,
+        plugin=[f"/{PLUGINS}/csv_observer.so {CSV_FILE}", f"/{PLUGINS}/steady_scheduler.so {PERCENT}"])
+    lab.install_settings(lab.b, plugin_timeout_ms=1000, plugin=[f"/{PLUGINS}/last_epoch_sink.so {KEPT}"])
+
+    guest.ask("dirty 2")
+    protection = lab.protect(guest, "-i", "5000")
+    protection.wait_epochs(8, 120)
+    reached = guest.counter()
+    protection.wait_epochs(2)
+    interrupt(lab.a, "INT")
+    protection.wait_end(30)
+    protection.wait_text("protection ended by SIGINT", 5)
+    wait_gone(lab.b, "guest--incoming")
+    for host in lab.hosts:
+        assert not host.syslog("is not called any more"), "a plugin was given up"
+
+    rows = list(csv.DictReader(lab.a.run(f"cat {CSV_FILE}").stdout.splitlines()))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, len(rows) + 1)) and len(rows) >= 10, rows
+    assert_periods(rows)
+
+    wait_for("the sink's file", lambda: lab.b.run(f"test -e {KEPT}/guest.save", check=False).returncode == 0, 60)
+    lab.a.run("xl destroy guest")
+    restored = lab.b.run(f"xl restore {guest.config} {KEPT}/guest.save", timeout=180).stdout
+    assert "Loading new save file" in restored, restored
+    assert_answers(guest, 60)
+    assert guest.ask("check", 30) == "OK"
+    assert guest.counter() >= reached, "it is older than an epoch that was acknowledged"
+    assert lab.running_copies("guest") == ["b"]
+    lab.b.run(f"xl destroy guest; rm -rf {KEPT}")
+
+
+def build(lab):
+    """The examples, compiled here as their own comments say, on both hosts."""
+    staged = STATE / "plugins"
+    shutil.rmtree(staged, ignore_errors=True)
+    (staged / PLUGINS).mkdir(parents=True)
+    for source in sorted((REPOSITORY / "xl-config-examples/plugins").glob("*.c")):
+        run_here(
+            "cc", "-std=c99", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-I",
+            REPOSITORY / "Sources/RomulusPlugin/include", "-o", staged / PLUGINS / f"{source.stem}.so", source)
+    for host in lab.hosts:
+        host.put_tree(staged)
+
+
+def assert_periods(rows):
+    """Each is what the scheduler makes of the pauses before it; its answer may be an epoch late."""
+    mean, chosen = 0, []
+    for row in rows:
+        pause = int(row["pause_us"])
+        if int(row["epoch"]) > 1:
+            mean = (mean * (MEMORY - 1) + pause) // MEMORY if mean else pause
+        chosen.append(min(max(mean * 100 // PERCENT, SHORTEST), LONGEST))
+    for index in range(4, len(rows)):
+        period = int(rows[index]["period_us"])
+        expected = chosen[index - 2:index]
+        assert any(abs(period - one) <= one // 50 for one in expected), f"epoch {index + 1}: {period} us, not {expected}"
