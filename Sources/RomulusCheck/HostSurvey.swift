@@ -89,10 +89,9 @@ public enum HostSurvey {
     static func settings(_ path: String) -> HostReport.Answer<HostReport.Settings> {
         do throws(ConfigurationError) {
             let configuration = try Configuration(path: path)
-            let arbiter = makeArbiter(configuration, guestUUID: "test", hostName: "test", run: 0, log: Log(guest: ""))
             return .known(
                 HostReport.Settings(
-                    arbiter: configuration.arbiter, arbiterTest: arbiter?.test() ?? [],
+                    arbiter: configuration.arbiter, arbiterTest: testArbiter(configuration),
                     detectTimeoutMilliseconds: configuration.detectTimeoutMilliseconds,
                     epochLimitMiB: configuration.epochLimitMiB, pageCacheMiB: configuration.pageCacheMiB))
         } catch {

@@ -48,8 +48,8 @@ struct PluginArbiter: Arbiter {
 
     func end(for side: Side) {}
 
-    func test() -> [ArbiterTestLine] {
-        [.init(text: "the plugin \(plugin.name) is loaded, and is an arbiter", isProblem: false)]
+    func test() -> [CheckLine] {
+        [.ok("the plugin \(plugin.name) is loaded, and is an arbiter")]
     }
 
     /// One question. Its memory is not freed: a callback may come back, and write its reason, when nobody waits any more.
