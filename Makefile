@@ -26,7 +26,8 @@ LAB_BUDGET ?= 4500
 BUILD    := build
 VERSION  := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 SHIPPED  := .build/shipped/release/libromulus.so
-SOURCES  := $(shell find Sources -type f) Package.swift Makefile
+# With the folders, so that what has gone counts too.
+SOURCES  := $(shell find Sources) Package.swift Makefile
 EXAMPLES := $(filter-out %.service,$(wildcard xl-config-examples/*.*))
 # Nothing that is shipped tells where it was built, and building needs no network.
 SWIFT_BUILD = swift build -c release --disable-automatic-resolution --disable-local-rpath $(SWIFTFLAGS) \
@@ -121,7 +122,7 @@ install-dev:  ## what a plugin is written with
 deb: $(BUILD)/deb/made  ## Debian packages, in build/deb
 
 $(BUILD)/deb/made: $(BUILD)/libromulus.so.0 $(BUILD)/romulus $(BUILD)/completion/romulus README.md \
-		$(shell find debian docs xl-config-examples -type f)
+		$(shell find debian docs xl-config-examples)
 	rm -rf $(@D) && mkdir -p $(@D)
 	DEB_DESTINATION=$(CURDIR)/$(@D) DEB_BUILD_OPTIONS=noautodbgsym dpkg-buildpackage --build=binary --no-sign --post-clean \
 	    --buildinfo-option=-u$(@D) --buildinfo-file=$(@D)/romulus.buildinfo \
