@@ -91,7 +91,7 @@ public enum HostSurvey {
             let configuration = try Configuration(path: path)
             return .known(
                 HostReport.Settings(
-                    arbiter: configuration.arbiter, arbiterTest: testArbiter(configuration),
+                    arbiter: configuration.arbiter, arbiterTest: configuration.testPluginsAndArbiter(),
                     detectTimeoutMilliseconds: configuration.detectTimeoutMilliseconds,
                     epochLimitMiB: configuration.epochLimitMiB, pageCacheMiB: configuration.pageCacheMiB))
         } catch {

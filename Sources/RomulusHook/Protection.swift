@@ -121,8 +121,7 @@ func makeArbiter(
     let arbiter = makeArbiter(
         configuration, guestUUID: uuid, hostName: hostName(), run: run, plugins: plugins, log: log)
     if arbiter == nil, configuration.arbiter != .none {
-        throw Refusal(
-            "no plugin is an arbiter: name one with `plugin' in /etc/xen/romulus.conf, or choose another arbiter")
+        throw Refusal(Configuration.noPluginIsAnArbiter)
     }
     return arbiter
 }

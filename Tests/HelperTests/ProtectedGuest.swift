@@ -127,7 +127,8 @@ final class ProtectedGuest: Sendable {
                 return true
             },
             adjust: { [primary] in
-                if settings.isHelperHooked { try? Self.hook(&$0, primary) }
+                guard settings.isHelperHooked else { return }
+                try? Self.hook(&$0, primary)
                 $0.environment["ROMULUS_PLUGINS"] =
                     PluginSettings(
                         plugins: settings.plugins.helper, timeoutMilliseconds: settings.pluginTimeoutMilliseconds

@@ -49,7 +49,7 @@ struct PluginArbiter: Arbiter {
     func end(for side: Side) {}
 
     func test() -> [CheckLine] {
-        [.ok("the plugin \(plugin.name) is loaded, and is an arbiter")]
+        [.ok("the plugin \(plugin.name) is an arbiter")]
     }
 
     /// One question. Its memory is not freed: a callback may come back, and write its reason, when nobody waits any more.
