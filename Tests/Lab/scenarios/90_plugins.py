@@ -9,7 +9,7 @@ from romlab.packages import REPOSITORY
 from romlab.shell import run as run_here
 from romlab.shell import wait_for
 
-PLUGINS = "usr/local/lib/romulus"
+PLUGINS = "/usr/local/lib/romulus"
 CSV_FILE = "/tmp/plugin.csv"
 KEPT = "/var/tmp/kept"
 PERCENT = 10
@@ -18,15 +18,15 @@ SHORTEST, LONGEST, MEMORY = 20_000, 2_000_000, 8
 
 
 def run(lab):
-    build(lab)
     guest = lab.guest_on(lab.pvh, lab.a)
+    build(lab)
     lab.a.run(f"rm -f {CSV_FILE}")
     lab.b.run(f"rm -rf {KEPT}; mkdir -p {KEPT}")
     # An emulated host takes its time.
     lab.install_settings(
         lab.a, plugin_timeout_ms=1000,
-        plugin=[f"/{PLUGINS}/csv_observer.so {CSV_FILE}", f"/{PLUGINS}/steady_scheduler.so {PERCENT}"])
-    lab.install_settings(lab.b, plugin_timeout_ms=1000, plugin=[f"/{PLUGINS}/last_epoch_sink.so {KEPT}"])
+        plugin=[f"{PLUGINS}/csv_observer.so {CSV_FILE}", f"{PLUGINS}/steady_scheduler.so {PERCENT}"])
+    lab.install_settings(lab.b, plugin_timeout_ms=1000, plugin=[f"{PLUGINS}/last_epoch_sink.so {KEPT}"])
 
     guest.ask("dirty 2")
     protection = lab.protect(guest, "-i", "5000")
@@ -57,15 +57,17 @@ def run(lab):
 
 def build(lab):
     """The examples, compiled here as their own comments say, on both hosts."""
-    staged = STATE / "plugins"
-    shutil.rmtree(staged, ignore_errors=True)
-    (staged / PLUGINS).mkdir(parents=True)
+    built = STATE / "plugins"
+    shutil.rmtree(built, ignore_errors=True)
+    built.mkdir()
+    for host in lab.hosts:
+        host.run(f"mkdir -p {PLUGINS}")
     for source in sorted((REPOSITORY / "xl-config-examples/plugins").glob("*.c")):
         run_here(
             "cc", "-std=c99", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-I",
-            REPOSITORY / "Sources/RomulusPlugin/include", "-o", staged / PLUGINS / f"{source.stem}.so", source)
-    for host in lab.hosts:
-        host.put_tree(staged)
+            REPOSITORY / "Sources/RomulusPlugin/include", "-o", built / f"{source.stem}.so", source)
+        for host in lab.hosts:
+            host.put(built / f"{source.stem}.so", f"{PLUGINS}/{source.stem}.so")
 
 
 def assert_periods(rows):
