@@ -52,7 +52,8 @@ extension ProtectionTests {
         @Test(arguments: [Engine.native, .stock]) func theLastEpochIsAFileThatPlainXenRestores(engine: Engine) throws {
             let (guest, ending) = try run(
                 .init(
-                    engine: engine, plugins: ([], [], [try example("last_epoch_sink", folder.path)])))
+                    engine: engine, slots: (primary: 256, backup: 256),
+                    plugins: ([], [], [try example("last_epoch_sink", folder.path)])))
             let last = Int(ending.backup.lastEpoch.rawValue)
             #expect(last >= 6)
             for _ in 0..<200 where !FileManager.default.fileExists(atPath: folder("test.save")) { usleep(20_000) }
