@@ -48,7 +48,7 @@ def run(lab):
     early = min(CEILING_MS, median(one.pause for one in talking) / 1000 / (SHARE / 200))
     assert median(periods(talking)) < 1.3 * early, f"output waited, and nothing came early ({early:.0f} ms)"
 
-    interrupt(lab.a)
+    interrupt(lab.a, "INT")
     protection.wait_end(60)
     assert_goes_on(lab, guest, "a")
     ended(lab)
