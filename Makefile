@@ -21,7 +21,7 @@ SWIFTFLAGS    ?=
 HOST     ?= a
 TESTS    ?=
 # Seconds for all scenarios together.
-LAB_BUDGET ?= 4500
+LAB_BUDGET ?= 3900
 
 BUILD    := build
 VERSION  := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)

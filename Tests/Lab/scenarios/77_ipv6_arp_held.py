@@ -6,7 +6,7 @@ from romlab.stream import Latency
 
 # With pauses of random length before it, a question waits for half an interval in the middle.
 LEAST_MS = 300
-COUNT = 9
+COUNT = 5
 
 
 def run(lab):
