@@ -46,7 +46,7 @@ class Lab:
         self.b = Host("b", STATE, self.network, self.images)
         self.hosts = (self.a, self.b)
         self.etcd = Etcd(STATE, self.network)
-        self.pvh = Guest(self.network, "guest", "/guest/pvh.cfg", 100, 128)
+        self.pvh = Guest(self.network, "guest", "/guest/pvh.cfg", 100, 160)
         self.pv = Guest(self.network, "pvguest", "/guest/pv.cfg", 101, 160)
         self.hvm = Guest(self.network, "hvmguest", "/guest/hvm.cfg", 102, 192)
         self.kept = STATE / "kept"
