@@ -1,3 +1,4 @@
+import Foundation
 import RomulusCore
 import RomulusSimulation
 import Testing
@@ -88,6 +89,32 @@ import Testing
         let waits = samples.compactMap(\.waited)
         #expect(waits.filter { $0 > 0.1 }.count <= waits.count / 50)
         #expect(waits.allSatisfy { $0 <= 0.125 })
+    }
+
+    /// What a guest of the lab wrote (scenario 64: quiet, talking, talking and busy, quiet), whatever it says: once nothing, once
+    /// all the time. Its pauses are those of an emulated host, so the budgets are wider.
+    @Test(arguments: [nil, 0.02]) func aRecordedGuestIsFollowedWithinItsBudgets(outputInterval: Double?) throws {
+        let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+            .appendingPathComponent("../Benchmarks/traces/talking.epochs.csv").path
+        let text = try String(contentsOfFile: path, encoding: .utf8)
+        let load = try #require(ScheduleLoad(epochLog: text, outputInterval: outputInterval))
+        let wide = ScheduleBudgets(
+            floorNanoseconds: 10_000_000, ceilingNanoseconds: 2_000_000_000, pauseShare: 0.6)
+        let samples = run(load, wide)
+        let paused = samples.reduce(0) { $0 + $1.pause }
+        #expect(paused <= 0.6 * (60 + 2))
+        let periods = samples.dropFirst(8).map(\.period)
+        if outputInterval == nil {
+            #expect(periods.allSatisfy { $0 > 1.999 })
+        } else {
+            // The recorded guest's own work changes four times.
+            #expect(periods.allSatisfy { $0 < 1.9 } && turns(Array(periods), by: 0.4) <= 8)
+        }
+    }
+
+    @Test(arguments: ["", "epoch,pages\n1,x", "epoch,pages\n1,2\n2,3\n3,4\n4,5\n5,6\n6,7"])
+    func whatIsNoEpochLogIsNoLoad(text: String) {
+        #expect(ScheduleLoad(epochLog: text, outputInterval: nil) == nil)
     }
 
     /// Over the whole run, and over every two seconds of it: what a ceiling's time has saved may be spent at once.
