@@ -257,5 +257,6 @@ def _make_keys(root: Path, images: Images) -> None:
 def _mkimage(root: Path, image: Path) -> None:
     used = int(run("du", "-sm", "--apparent-size", root).stdout.split()[0])
     with open(image, "wb") as file:
-        file.truncate((used + used // 4 + 200) << 20)
+        # What scenarios write: a guest's memory, twice.
+        file.truncate((used + used // 4 + 500) << 20)
     run("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", root, image)
