@@ -21,7 +21,7 @@ SWIFTFLAGS    ?=
 HOST     ?= a
 TESTS    ?=
 # Seconds for all scenarios together.
-LAB_BUDGET ?= 3900
+LAB_BUDGET ?= 4300
 
 BUILD    := build
 VERSION  := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
