@@ -136,10 +136,15 @@ class Host:
                        check=False, timeout=20).returncode == 0
         wait_for(f"host {self.name} to boot (its console: {self.console})", ready, timeout, 0.5)
 
+    def set_clock(self, ahead: float = 0) -> None:
+        """A host that goes back to a kept state has that state's clock."""
+        self.run(f"date -s @{time.time() + ahead:.3f}")
+
     # -- commands ------------------------------------------------------------------------------------------------
 
     def ssh(self, command: str, *options: str) -> list[str]:
-        return self.network.inside("ssh", "-i", str(self.images.key), *SSH, *options, f"root@{self.address}", command)
+        # Of an option that is given twice ssh takes the first.
+        return self.network.inside("ssh", *options, "-i", str(self.images.key), *SSH, f"root@{self.address}", command)
 
     @property
     def _door_path(self) -> Path:
@@ -173,8 +178,8 @@ class Host:
         """A command that goes on in the background, its output in `log`."""
         with open(log, "wb") as output:
             return subprocess.Popen(
-                self.ssh(command), stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                start_new_session=True)
+                self.ssh(command, "-o", "ConnectTimeout=30"), stdout=output, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, start_new_session=True)
 
     def write(self, path: str, text: str) -> None:
         self.run(f"cat >{shlex.quote(path)} <<'LAB-END'\n{text}\nLAB-END")

@@ -95,6 +95,7 @@ class Lab:
             host.power_on(self.logs, kept[host] if kept[host].exists else None)
         for host in hosts:
             host.wait_ready()
+            host.set_clock()
         self.install_romulus(*[host for host in hosts if not kept[host].exists])
 
     def down(self) -> None:

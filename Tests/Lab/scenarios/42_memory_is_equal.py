@@ -13,7 +13,6 @@ SHARED_INFO = 0x10
 
 
 def run(lab):
-    compare(lab, lab.pvh, 1, "forks")
     compare(lab, lab.pvh, 2, "compile")
     compare(lab, lab.hvm, 2, "none")
 
