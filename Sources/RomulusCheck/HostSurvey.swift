@@ -79,7 +79,8 @@ public enum HostSurvey {
     }
 
     private static func availableMemory() -> UInt64? {
-        let lines = Subprocess.run(["cat", "/proc/meminfo"], timeoutMilliseconds: 5000).output.split(separator: "\n")
+        guard let text = try? FileContents.read("/proc/meminfo", limitBytes: 64 << 10) else { return nil }
+        let lines = String(decoding: text, as: UTF8.self).split(separator: "\n")
         let words = lines.first { $0.hasPrefix("MemAvailable:") }?.split(separator: " ") ?? []
         return words.count >= 2 ? UInt64(words[1]) : nil
     }

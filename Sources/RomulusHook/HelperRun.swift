@@ -17,7 +17,7 @@ enum HelperRun {
         guard streamType == XC_STREAM_REMUS, let callbacks, let session = HelperSession(interface, domain) else {
             return Stock.domainSave(interface, stream, domain, flags, callbacks, streamType, receive)
         }
-        let log = Log(guest: "domain \(domain)", events: .standard)
+        let log = session.log
         guard let plugins = loadPlugins(domain, log) else {
             session.finish()
             errno = EINVAL

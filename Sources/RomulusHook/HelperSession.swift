@@ -12,6 +12,7 @@ final class HelperSession: @unchecked Sendable {
     private let control: Int32
     private let lease: SharedLease?
     let settings: HelperSettings
+    let log: Log
 
     // The save's thread only.
     private var committed = Epoch.none
@@ -38,6 +39,7 @@ final class HelperSession: @unchecked Sendable {
         self.domain = domain
         self.control = control
         self.settings = settings
+        log = Log(guest: "domain \(domain)", events: .standard)
         lease = Self.inheritedLease()
         startGuardian()
     }
@@ -170,7 +172,7 @@ final class HelperSession: @unchecked Sendable {
         guard let own = xc_interface_open(nil, nil, 0) else { return }
         defer { xc_interface_close(own) }
         guard xc_domain_pause(own, domain) == 0 else { return }
-        Log(guest: "domain \(domain)", events: .standard).warning(
+        log.warning(
             "xl remus does not run (stopped, or stuck), and the backup takes over: the copy here is frozen")
     }
 
@@ -204,7 +206,6 @@ final class HelperSession: @unchecked Sendable {
     /// With a complete replica on the backup, which takes over when the link ends, this copy must not run, and its output
     /// stays held. Without one it must go on, and what is held is its own.
     private func lookAfterGuest() {
-        let log = Log(guest: "domain \(domain)", events: .standard)
         guard let own = xc_interface_open(nil, nil, 0) else { return }
         if isReplicaPossible.withLock({ $0 }) {
             if xc_domain_pause(own, domain) == 0 {

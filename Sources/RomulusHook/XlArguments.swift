@@ -1,11 +1,9 @@
-import Glibc
-
 /// What xl was called with, where libxl is not told.
 enum XlArguments {
     /// Whether `xl remus` was given `-i`.
     static var hasInterval: Bool { hasInterval(CommandLine.arguments) }
 
-    /// As xl's own getopt reads them: options with a value are i, s and N; `--` and the first other word end them.
+    /// As xl's own getopt reads them: options with a value are i, s and N, and `--` ends them.
     static func hasInterval(_ arguments: [String]) -> Bool {
         guard let command = arguments.dropFirst().firstIndex(where: { !$0.hasPrefix("-") }) else { return false }
         var rest = arguments[(command + 1)...]

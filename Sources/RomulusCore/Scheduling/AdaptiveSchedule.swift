@@ -43,37 +43,39 @@ struct AdaptiveSchedule: Sendable {
 
     init(_ budgets: ScheduleBudgets) {
         self.budgets = budgets
-        pause = Account(memoryNanoseconds: budgets.ceilingNanoseconds)
-        link = budgets.bytesPerSecond.map { _ in Account(memoryNanoseconds: budgets.ceilingNanoseconds) }
+        pause = Account(price: 1 / budgets.pauseShare, memoryNanoseconds: budgets.ceilingNanoseconds)
+        link = budgets.bytesPerSecond.map { Account(price: 1e9 / $0, memoryNanoseconds: budgets.ceilingNanoseconds) }
     }
 
     /// When a kind of cost is paid, with a budget and with half of it: the generic cell rate algorithm of ATM (ITU-T I.371).
     /// What was not used is remembered for as long as one ceiling, and so is what was used too much.
     private struct Account {
+        /// In nanoseconds, of what is charged.
+        let price: Double
         let memoryNanoseconds: Int64
         private(set) var paid = MonotonicTime(nanoseconds: .min / 2)
         private(set) var paidWithHalf = MonotonicTime(nanoseconds: .min / 2)
 
-        init(memoryNanoseconds: Int64) { self.memoryNanoseconds = memoryNanoseconds }
+        init(price: Double, memoryNanoseconds: Int64) {
+            self.price = price
+            self.memoryNanoseconds = memoryNanoseconds
+        }
 
         /// - Returns: whether a ceiling is time enough to pay.
-        mutating func charge(_ nanoseconds: Double, at start: MonotonicTime) -> Bool {
-            let price = Int64(min(nanoseconds, 1e15))
-            func after(_ before: MonotonicTime, _ price: Int64) -> MonotonicTime {
-                min(max(before, start + -memoryNanoseconds) + price, start + memoryNanoseconds)
+        mutating func charge(_ amount: Double, at start: MonotonicTime) -> Bool {
+            let cost = Int64(min(amount * price, 1e15))
+            func after(_ before: MonotonicTime, _ cost: Int64) -> MonotonicTime {
+                min(max(before, start + -memoryNanoseconds) + cost, start + memoryNanoseconds)
             }
-            paid = after(paid, price)
-            paidWithHalf = after(paidWithHalf, 2 * price)
-            return price <= memoryNanoseconds
+            paid = after(paid, cost)
+            paidWithHalf = after(paidWithHalf, 2 * cost)
+            return cost <= memoryNanoseconds
         }
     }
 
     mutating func epochCommitted(_ cost: EpochCost) {
-        let pauses = pause.charge(Double(cost.pauseNanoseconds) / budgets.pauseShare, at: cost.requested)
-        var flows = true
-        if let bytesPerSecond = budgets.bytesPerSecond {
-            flows = link?.charge(Double(cost.linkBytes) * 1e9 / bytesPerSecond, at: cost.requested) ?? true
-        }
+        let pauses = pause.charge(Double(cost.pauseNanoseconds), at: cost.requested)
+        let flows = link?.charge(Double(cost.linkBytes), at: cost.requested) ?? true
         let delay = cost.pauseNanoseconds + cost.acknowledgeNanoseconds
         expectedDelay = max(delay + delay / 8, expectedDelay - expectedDelay / 8)
         unmet = !pauses ? .pause : !flows ? .bandwidth : nil

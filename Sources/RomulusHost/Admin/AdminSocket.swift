@@ -72,7 +72,7 @@ public final class AdminSocket {
         client = -1
     }
 
-    static func path(_ name: String, _ directory: String) -> String {
+    private static func path(_ name: String, _ directory: String) -> String {
         "\(directory)/\(RunLock.fileName(name)).sock"
     }
 

@@ -57,33 +57,22 @@ struct FenceArbiter: Arbiter {
 
     func test() -> [CheckLine] {
         guard let program else {
-            return [
-                .init(
-                    text: "there is no fence agent \(agent): install fence-agents, or correct fence_agent",
-                    isProblem: true)
-            ]
+            return [.problem("there is no fence agent \(agent): install fence-agents, or correct fence_agent")]
         }
         let metadata = run(.metadata)
         let status = run(.status)
         let told: CheckLine =
             switch status.status {
-            case 0: .init(text: "\(agent) reaches the other host's switch, and says that it is on", isProblem: false)
-            case 2:
-                .init(
-                    text: "\(agent) says that the other host is off: if it is not, the options name another one",
-                    isProblem: true)
+            case 0: .ok("\(agent) reaches the other host's switch, and says that it is on")
+            case 2: .problem("\(agent) says that the other host is off: if it is not, the options name another one")
             default:
-                .init(
-                    text:
-                        "\(agent) cannot tell whether the other host is on (\(status.complaint)): correct fence_options",
-                    isProblem: true)
+                .problem(
+                    "\(agent) cannot tell whether the other host is on (\(status.complaint)): correct fence_options")
             }
-        return [
-            .init(
-                text: metadata.status == 0
-                    ? "\(program) is a fence agent" : "\(program) gives no metadata (\(metadata.complaint))",
-                isProblem: metadata.status != 0), told,
-        ]
+        let described: CheckLine =
+            metadata.status == 0
+            ? .ok("\(program) is a fence agent") : .problem("\(program) gives no metadata (\(metadata.complaint))")
+        return [described, told]
     }
 }
 

@@ -211,18 +211,12 @@ final class LeaseArbiter: Arbiter {
                 try etcd.get(scratch) == "test",
                 try etcd.change([.delete(scratch)], if: [.holds(scratch, "test")]) == .changed
             else {
-                return [
-                    .init(
-                        text: "etcd does not keep what is written: is it shared by others than this cluster?",
-                        isProblem: true)
-                ]
+                return [.problem("etcd does not keep what is written: is it shared by others than this cluster?")]
             }
             let each = (MonotonicTime.now - begun).inMilliseconds / 4
-            return [.init(text: "etcd grants, writes, reads and deletes, in \(each) ms each", isProblem: false)]
+            return [.ok("etcd grants, writes, reads and deletes, in \(each) ms each")]
         } catch {
-            return [
-                .init(text: "etcd cannot be used (\(error)): is it up, and lease_endpoints right?", isProblem: true)
-            ]
+            return [.problem("etcd cannot be used (\(error)): is it up, and lease_endpoints right?")]
         }
     }
 }

@@ -96,21 +96,15 @@ final class ConfigurationFile {
     private func line(of key: String) -> Int { lines[key] ?? 0 }
 
     private static func contents(of path: String) throws(ConfigurationError) -> [UInt8]? {
-        let raw = open(path, O_RDONLY | O_CLOEXEC)
-        if raw < 0 {
-            if errno == ENOENT { return nil }
-            throw .unreadable(path: path, reason: String(cString: strerror(errno)))
+        let text: [UInt8]
+        do throws(SystemError) {
+            text = try FileContents.read(path, limitBytes: longestBytes + 1)
+        } catch {
+            if error.code == ENOENT { return nil }
+            throw .unreadable(path: path, reason: String(cString: strerror(error.code)))
         }
-        let file = Descriptor(owning: raw)
-        var text: [UInt8] = []
-        var chunk = [UInt8](repeating: 0, count: 4096)
-        while true {
-            let count = Glibc.read(file.raw, &chunk, chunk.count)
-            if count == 0 { return text }
-            if count < 0 { throw .unreadable(path: path, reason: String(cString: strerror(errno))) }
-            text.append(contentsOf: chunk.prefix(count))
-            guard text.count <= longestBytes else { throw .unreadable(path: path, reason: "longer than 1 MiB") }
-        }
+        guard text.count <= longestBytes else { throw .unreadable(path: path, reason: "longer than 1 MiB") }
+        return text
     }
 
     /// Where libxlutil writes its complaints: a stream into memory.

@@ -70,8 +70,13 @@ struct EpochPacer {
             chosenNanoseconds.map { newest.times.requested + $0 } ?? scheduler.nextStart(outputSince: outputSince)
         guard let start, start != told else { return }
         if chosenNanoseconds != nil { nextLook = nil }
+        tellAnew(start)
+    }
+
+    /// The helper knows of another moment.
+    private mutating func tellAnew(_ start: MonotonicTime) {
         told = start
-        aimedNanoseconds = start - newest.times.requested
+        if let newest { aimedNanoseconds = start - newest.times.requested }
         _ = HelperControl.send(.start(start), on: control)
     }
 
@@ -93,9 +98,7 @@ struct EpochPacer {
         // Nothing but the time that has passed changes the answer now.
         nextLook = nil
         guard let start = scheduler.nextStart(outputSince: outputSince), start < told else { return }
-        self.told = start
-        if let newest { aimedNanoseconds = start - newest.times.requested }
-        _ = HelperControl.send(.start(start), on: control)
+        tellAnew(start)
     }
 
     private mutating func complain(at now: MonotonicTime) {

@@ -50,37 +50,29 @@ public struct EventFile: Sendable {
 
     /// Whatever fails here, the line has gone to the system's log as well.
     func append(_ event: Event) {
-        guard let file = locked(O_WRONLY | O_APPEND | O_CREAT) else { return }
+        guard var file = locked() else { return }
         let line = Array((event.json.encoded() + "\n").utf8)
         var about = stat()
         if fstat(file.raw, &about) == 0, Int(about.st_size) + line.count > limitBytes {
             halve()
-            return append(event, line)
+            // Another file bears the name now.
+            guard let newer = locked() else { return }
+            file = newer
         }
-        write(line, to: file.raw)
-    }
-
-    /// After the file has been replaced: to whatever bears its name now.
-    private func append(_ event: Event, _ line: [UInt8]) {
-        guard let file = locked(O_WRONLY | O_APPEND | O_CREAT) else { return }
-        write(line, to: file.raw)
-    }
-
-    private func write(_ line: [UInt8], to file: Int32) {
-        _ = line.withUnsafeBytes { Glibc.write(file, $0.baseAddress, $0.count) }
+        _ = line.withUnsafeBytes { Glibc.write(file.raw, $0.baseAddress, $0.count) }
     }
 
     /// The newer half under the same name, atomically. The caller holds the old file's lock.
     private func halve() {
         let lines = Self.lines(of: path, limitBytes: 2 * limitBytes)
         let kept = lines.dropFirst(lines.count / 2).map { $0 + "\n" }.joined()
-        AtomicFile.write(Array(kept.utf8), to: path, mode: 0o640)
+        FileContents.replace(with: Array(kept.utf8), at: path, mode: 0o640)
     }
 
     /// The file that has the name once its lock is held; another process may have replaced it meanwhile.
-    private func locked(_ flags: Int32) -> Descriptor? {
+    private func locked() -> Descriptor? {
         for _ in 0..<8 {
-            let raw = open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0o640)
+            let raw = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o640)
             guard raw >= 0 else { return nil }
             let file = Descriptor(owning: raw)
             var mine = stat()
@@ -102,7 +94,7 @@ public struct EventFile: Sendable {
     }
 
     private static func lines(of path: String, limitBytes: Int) -> [Substring] {
-        guard let bytes = AtomicFile.read(path, limitBytes: limitBytes) else { return [] }
+        guard let bytes = try? FileContents.read(path, limitBytes: limitBytes) else { return [] }
         return String(decoding: bytes, as: UTF8.self).split(separator: "\n")
     }
 }

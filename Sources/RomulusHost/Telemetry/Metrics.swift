@@ -117,7 +117,9 @@ public final class MetricsFile {
             while true {
                 let isLast = shared.isClosed.load(ordering: .acquiring)
                 let metrics = shared.newest.withLock { $0 }
-                if let metrics, !AtomicFile.write(Array(metrics.text.utf8), to: path, mode: 0o644), !hasComplained {
+                if let metrics, !FileContents.replace(with: Array(metrics.text.utf8), at: path, mode: 0o644),
+                    !hasComplained
+                {
                     hasComplained = true
                     log.warning(
                         "metrics cannot be written to \(path) (\(String(cString: strerror(errno)))): make the directory"

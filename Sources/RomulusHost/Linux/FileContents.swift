@@ -1,12 +1,12 @@
 import Glibc
 
-/// Files that others read while we write them.
-enum AtomicFile {
+/// All of a file at once.
+package enum FileContents {
     /// Readers see the old contents or the new ones.
     ///
     /// - Returns: false where it could not be written; then the old ones stay, and errno says why.
     @discardableResult
-    static func write(_ bytes: [UInt8], to path: String, mode: mode_t) -> Bool {
+    static func replace(with bytes: [UInt8], at path: String, mode: mode_t) -> Bool {
         let beside = "\(path).\(getpid()).new"
         let raw = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode)
         guard raw >= 0 else { return false }
@@ -21,21 +21,19 @@ enum AtomicFile {
         return true
     }
 
-    /// - Returns: at most so many bytes, or nil where the file cannot be read.
-    static func read(_ path: String, limitBytes: Int) -> [UInt8]? {
+    /// - Returns: at most so many bytes.
+    package static func read(_ path: String, limitBytes: Int) throws(SystemError) -> [UInt8] {
         let raw = open(path, O_RDONLY | O_CLOEXEC)
-        guard raw >= 0 else { return nil }
+        guard raw >= 0 else { throw SystemError("open \(path)") }
         let file = Descriptor(owning: raw)
-        var bytes = [UInt8](repeating: 0, count: limitBytes)
-        var filled = 0
-        while filled < limitBytes {
-            let count = bytes.withUnsafeMutableBytes {
-                Glibc.read(file.raw, $0.baseAddress! + filled, limitBytes - filled)
-            }
-            if count < 0 { return nil }
+        var bytes: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: min(limitBytes, 64 << 10))
+        while bytes.count < limitBytes {
+            let count = Glibc.read(file.raw, &chunk, min(chunk.count, limitBytes - bytes.count))
+            if count < 0 { throw SystemError("read \(path)") }
             if count == 0 { break }
-            filled += count
+            bytes += chunk.prefix(count)
         }
-        return Array(bytes.prefix(filled))
+        return bytes
     }
 }
