@@ -139,7 +139,7 @@ unit: fmt-check all deb  ## the tests that need no hypervisor
 	Tests/packages $(BUILD)/deb
 	Tests/documents
 	swift build --build-tests
-	swift test
+	Tests/units $(BUILD)/units.log
 
 patched-xen: packages  ## patches/ applied to the Xens they are for, xl and its save helper compiled with them
 	$(LAB) patched

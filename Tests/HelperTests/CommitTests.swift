@@ -25,20 +25,6 @@ extension ProtectionTests {
             #expect(guest.freezer.freezes == 0)
         }
 
-        @Test func theGuestRunsOnlyOnceItsOutputIsHeld() throws {
-            let output = Shared<RecordingOutput?>(nil)
-            let heldBeforeResume = Shared<[Int]>([])
-            let guest = try ProtectedGuest(
-                in: folder,
-                .init(whileSuspended: { heldBeforeResume.change { $0.append(output.value?.steps.count ?? 0) } }))
-            output.set(guest.output)
-            try guest.waitForCommits(4)
-            // Every commit beyond the first needs its hold: without it the helper would still wait.
-            #expect(guest.output.steps.filter { $0 == .hold }.count >= 4)
-            guest.interrupt()
-            _ = try guest.end()
-        }
-
         @Test func outputThatCannotBeHeldEndsTheRunWithTheGuestSuspendedAndNothingOut() throws {
             let guest = try ProtectedGuest(in: folder)
             try guest.waitForCommits(3)

@@ -48,7 +48,7 @@ extension ProtectionTests {
             }
             #expect(why.hasPrefix("the save helper knows nothing of Romulus; "))
             #expect(ending.primary.end.fate == .goesOn(.none))
-            #expect(ending.restored?.result != 0)
+            guest.expectNoReplica(ending, cause: "the save helper knows nothing of Romulus", "a stock helper")
         }
 
         @Test func aHelperKilledInTheMiddleOfAnEpochIsNoReasonEither() throws {

@@ -1,9 +1,12 @@
 import RomulusCore
 import RomulusHost
 
-/// What a relay does to its guest, counted.
+/// What a relay does to its guest, done and counted.
 final class Freezer: Sendable {
+    private let domain: SimulatedDomain
     private let counts = Shared((freezes: 0, thaws: 0))
+
+    init(of domain: SimulatedDomain) { self.domain = domain }
 
     var freezes: Int { counts.value.freezes }
     var thaws: Int { counts.value.thaws }
@@ -12,13 +15,13 @@ final class Freezer: Sendable {
     func port(leave: @escaping @Sendable () -> PrimarySession.GuestLeave? = { nil }) -> GuestPort {
         GuestPort(
             leave: leave,
-            freeze: { [counts] in
+            freeze: { [domain, counts] in
                 counts.change { $0.freezes += 1 }
-                return true
+                return domain.pause()
             },
-            thaw: { [counts] in
+            thaw: { [domain, counts] in
                 counts.change { $0.thaws += 1 }
-                return true
+                return domain.unpause()
             })
     }
 }

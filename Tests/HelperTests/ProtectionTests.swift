@@ -35,8 +35,10 @@ extension ProtectedGuest {
     }
 
     /// An end before the first complete checkpoint.
-    func expectNoReplica(_ ending: Ending, _ story: String) {
-        expectDiscard(ending, cause: "before the first complete checkpoint", story)
+    func expectNoReplica(
+        _ ending: Ending, cause: String = "before the first complete checkpoint", _ story: String
+    ) {
+        expectDiscard(ending, cause: cause, story)
         #expect(ending.backup.lastEpoch == .none, "\(story)")
         #expect(ending.primary.statistics.epochCount == 0, "\(story)")
         // The first part streams through: whole but for its EPOCH_END, it restores, and BackupRun destroys that.

@@ -80,6 +80,10 @@ final class SimulatedDomain: @unchecked Sendable {
 
     func resume() { simxen_resume(raw) }
 
+    /// As xc_domain_pause: as often as it is called, so often it must be undone.
+    func pause() -> Bool { simxen_change_pause_count(raw, 1) == 0 }
+    func unpause() -> Bool { simxen_change_pause_count(raw, -1) == 0 }
+
     /// Writes into `count` pages chosen by `generator`, special pages excepted, and marks them dirty.
     /// Returns false when the domain was suspended or paused before it was done.
     @discardableResult

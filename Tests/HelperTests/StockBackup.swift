@@ -25,7 +25,7 @@ final class StockBackup {
                 run: 1,
                 helper: .init(stagingBytes: 1 << 20, engine: engine),
                 schedule: .fixed(periodNanoseconds: 1_000_000)),
-            ports: .init(guest: Freezer().port()), log: Log(guest: "stock"))
+            ports: .init(guest: Freezer(of: source).port()), log: Log(guest: "stock"))
         try relay.start()
     }
 

@@ -36,16 +36,6 @@ int get_domain_info(struct xen_domctl *op) {
     return 0;
 }
 
-static int change_pause_count(int by) {
-    uint32_t count = simxen_load(&domain->pause_count);
-    do
-        if (by < 0 && count == 0)
-            return -EINVAL;
-    while (!__atomic_compare_exchange_n(&domain->pause_count, &count, count + (uint32_t)by, 0, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_SEQ_CST));
-    return by > 0 ? -simxen_settle(domain) : 0;
-}
-
 /* CLEAN takes each word with one exchange, so that a bit set at the same time is in this answer or in the next. */
 static int read_dirty_bitmap(struct xen_domctl_shadow_op *op) {
     uint64_t *words = simxen_dirty_words(domain);
@@ -194,8 +184,8 @@ int domctl(struct xen_domctl *op) {
     case SIMXEN_CALL_GETINFO:
         copying(false);
         return get_domain_info(op);
-    case SIMXEN_CALL_PAUSE: return change_pause_count(1);
-    case SIMXEN_CALL_UNPAUSE: return change_pause_count(-1);
+    case SIMXEN_CALL_PAUSE: return -simxen_change_pause_count(domain, 1);
+    case SIMXEN_CALL_UNPAUSE: return -simxen_change_pause_count(domain, -1);
     case SIMXEN_CALL_RESUME: simxen_resume(domain); return 0;
     case SIMXEN_CALL_LOGDIRTY_CONTROL:
         copying(domain->shutdown != 0);

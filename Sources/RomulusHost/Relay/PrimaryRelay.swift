@@ -165,6 +165,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         if polls.isReady(adminIndex) { hearAdmin() }
         if polls.isReady(returnIndex) {
             hasSaveReturned = true
+            passOnLastBytes()
             saveEnded("libxl's own lines say why")
         }
         if polls.isReady(pluginIndex) { pacer.hearPlugins() }
@@ -185,6 +186,20 @@ public final class PrimaryRelay: @unchecked Sendable {
             perform(session.handle(.guestLeft(leave), now: .now))
         } else {
             perform(session.handle(.saveEnded(why), now: .now))
+        }
+    }
+
+    /// To a stock backup goes all that has been written, as without us: the last epoch may be whole.
+    private func passOnLastBytes() {
+        let deadline = MonotonicTime.now + configuration.farewellNanoseconds
+        var linkOnly = PollSet()
+        while isLinkUsable, !writer.isFramed, !session.hasEnded, MonotonicTime.now < deadline {
+            drain()
+            guard writer.hasWork(ring) else { return }
+            linkOnly.reset()
+            linkOnly.add(link, writing: true)
+            linkOnly.wait(until: deadline)
+            send()
         }
     }
 
@@ -367,6 +382,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             case .nothing: return
             case .closed:
                 isHelperHere = false
+                passOnLastBytes()
                 saveEnded("the save helper has ended; the lines above say why")
                 return
             }

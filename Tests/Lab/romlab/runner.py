@@ -66,13 +66,13 @@ def run_all(lab: Lab, scenarios: list[str], budget: float) -> bool:
             passed += 1
             say(f"{name}: passed in {seconds:.0f} s")
         else:
-            failed.append(name)
+            failed.append(f"{name}: {type(problem).__name__}: {problem}")
             say(f"{name}: FAILED after {seconds:.0f} s: {type(problem).__name__}: {problem}")
             _keep_evidence(lab, name)
     for name in repeated:
         print(f"repeated: {name}")
-    for name in failed:
-        print(f"failed: {name}")
+    for one in failed:
+        print(f"failed: {one}")
     print(f"{passed} passed, {len(failed)} failed", flush=True)
     return not failed
 

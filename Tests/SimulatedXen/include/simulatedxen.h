@@ -262,6 +262,17 @@ static inline int simxen_settle(struct simxen_domain *d) {
     return ETIMEDOUT;
 }
 
+/* Returns 0, or an error number: EINVAL when nobody has paused the domain. */
+static inline int simxen_change_pause_count(struct simxen_domain *d, int by) {
+    uint32_t count = simxen_load(&d->pause_count);
+    do
+        if (by < 0 && count == 0)
+            return EINVAL;
+    while (!__atomic_compare_exchange_n(&d->pause_count, &count, count + (uint32_t)by, 0, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST));
+    return by > 0 ? simxen_settle(d) : 0;
+}
+
 static inline uint64_t simxen_random(uint64_t *state) {
     uint64_t z = (*state += 0x9e3779b97f4a7c15ULL);
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
