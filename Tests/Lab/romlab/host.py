@@ -137,8 +137,20 @@ class Host:
         wait_for(f"host {self.name} to boot (its console: {self.console})", ready, timeout, 0.5)
 
     def set_clock(self, ahead: float = 0) -> None:
-        """A host that goes back to a kept state has that state's clock."""
-        self.run(f"date -s @{time.time() + ahead:.3f}")
+        """A host that goes back to a kept state has that state's clock. The time leaves when a shell is there and waits for
+        it, which may take seconds."""
+        self._open_door()
+        shell = subprocess.Popen(
+            self.ssh("echo ready; read now; date -s @$now", "-S", str(self._door_path), "-o", "ConnectTimeout=30"),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            if shell.stdout.readline() == "ready\n":
+                shell.communicate(f"{time.time() + ahead:.3f}\n", timeout=60)
+            if shell.returncode != 0:
+                raise LabError(f"host {self.name} does not take the time")
+        finally:
+            shell.kill()
+            shell.wait()
 
     # -- commands ------------------------------------------------------------------------------------------------
 
