@@ -35,7 +35,7 @@
 
 #define PORT 7000
 #define PAGE 4096
-#define CHECKED_PAGES (16 * 256)
+#define CHECKED_PAGES (4 * 256)
 #define DIRTY_PAGES (32 * 256)
 #define PAUSES_KEPT 100000
 #define CLIENTS 8

@@ -24,6 +24,8 @@ def compare(lab, kind, vcpus, work):
     # Above the guest's RAM are the rings that dom0 writes to, and grant table frames, which are the hypervisor's too.
     ram = kind.memory_mib << 8
     for host in lab.hosts:
+        # The witness reads all of the guest's memory in each epoch, and little else runs on an emulated host then.
+        lab.install_settings(host, detect_timeout_ms=10000)
         host.run(f"mkdir -p /tmp/witness; echo {ram} >/tmp/witness/pages; echo /usr/lib/lab-witness.so >/etc/ld.so.preload")
     try:
         guest.ask(f"work {work}")
