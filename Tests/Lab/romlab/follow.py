@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from .host import Host
+from .host import PATIENTLY, Host
 from .shell import Stoppable
 
 
@@ -16,7 +16,7 @@ class LineFollower(Stoppable):
     def __init__(self, host: Host, command: str):
         self.lines: list[tuple[float, str]] = []
         self._process = subprocess.Popen(
-            host.ssh(command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True,
+            host.ssh(command, *PATIENTLY), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True,
             errors="replace", start_new_session=True)
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -24,6 +24,10 @@ class LineFollower(Stoppable):
     def _work(self) -> None:
         for line in self._process.stdout:
             self.lines.append((time.monotonic(), line.rstrip("\n")))
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def first(self, word: str, after: float = 0) -> float | None:
         """When the first line with that word arrived."""

@@ -25,6 +25,8 @@ XEN_OPTIONS = (
 SSH = [
     "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o",
     "ConnectTimeout=5", "-o", "ControlMaster=no", "-o", "ControlPath=none"]
+# For what is not tried again: while an emulated host is busy, a login takes its time.
+PATIENTLY = ("-o", "ConnectTimeout=30")
 
 
 class Host:
@@ -141,7 +143,7 @@ class Host:
         it, which may take seconds."""
         self._open_door()
         shell = subprocess.Popen(
-            self.ssh("echo ready; read now; date -s @$now", "-S", str(self._door_path), "-o", "ConnectTimeout=30"),
+            self.ssh("echo ready; read now; date -s @$now", "-S", str(self._door_path), *PATIENTLY),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         try:
             if shell.stdout.readline() == "ready\n":
@@ -190,19 +192,19 @@ class Host:
         """A command that goes on in the background, its output in `log`."""
         with open(log, "wb") as output:
             return subprocess.Popen(
-                self.ssh(command, "-o", "ConnectTimeout=30"), stdout=output, stderr=subprocess.STDOUT,
+                self.ssh(command, *PATIENTLY), stdout=output, stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL, start_new_session=True)
 
     def write(self, path: str, text: str) -> None:
         self.run(f"cat >{shlex.quote(path)} <<'LAB-END'\n{text}\nLAB-END")
 
     def fetch(self, path: str) -> bytes:
-        return subprocess.run(self.ssh(f"cat {path}"), stdout=subprocess.PIPE, check=True, timeout=60).stdout
+        return subprocess.run(self.ssh(f"cat {path}", *PATIENTLY), stdout=subprocess.PIPE, check=True, timeout=60).stdout
 
     def put(self, file: Path, path: str) -> None:
         """Copies a file there, with its mode."""
         with open(file, "rb") as content:
-            run(*self.ssh(f"cat >{path} && chmod {file.stat().st_mode & 0o777:o} {path}"), stdin=content)
+            run(*self.ssh(f"cat >{path} && chmod {file.stat().st_mode & 0o777:o} {path}", *PATIENTLY), stdin=content)
 
     # -- Xen -----------------------------------------------------------------------------------------------------
 

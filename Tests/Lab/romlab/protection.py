@@ -88,7 +88,12 @@ class Protection:
     def wait_epochs(self, count: int, timeout: float = 60) -> None:
         """That many more epochs than now."""
         goal = len(self.follower.epochs) + count
-        wait_for(f"{count} more epochs", lambda: len(self.follower.epochs) >= goal, timeout)
+
+        def are_there() -> bool:
+            if self.follower.has_ended:
+                raise TooSlow("nobody follows the epochs any more: the login on the host has failed")
+            return len(self.follower.epochs) >= goal
+        wait_for(f"{count} more epochs", are_there, timeout)
 
     def wait_end(self, timeout: float = 60) -> int:
         """xl's exit status."""
