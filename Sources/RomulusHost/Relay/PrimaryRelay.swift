@@ -192,14 +192,10 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// To a stock backup goes all that has been written, as without us: the last epoch may be whole.
     private func passOnLastBytes() {
         let deadline = MonotonicTime.now + configuration.farewellNanoseconds
-        var linkOnly = PollSet()
         while isLinkUsable, !writer.isFramed, !session.hasEnded, MonotonicTime.now < deadline {
             drain()
             guard writer.hasWork(ring) else { return }
-            linkOnly.reset()
-            linkOnly.add(link, writing: true)
-            linkOnly.wait(until: deadline)
-            send()
+            sendWhenTaken(until: deadline)
         }
     }
 
@@ -521,10 +517,15 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     private func writeOut(until deadline: MonotonicTime) {
         while isLinkUsable, writer.hasWork(ring), MonotonicTime.now < deadline {
-            polls.reset()
-            polls.add(link, writing: true)
-            polls.wait(until: deadline)
-            send()
+            sendWhenTaken(until: deadline)
         }
+    }
+
+    /// Waits for nothing but the link. The turn under way may still ask what `polls` has found.
+    private func sendWhenTaken(until deadline: MonotonicTime) {
+        var linkOnly = PollSet()
+        linkOnly.add(link, writing: true)
+        linkOnly.wait(until: deadline)
+        send()
     }
 }

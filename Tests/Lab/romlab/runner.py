@@ -66,8 +66,9 @@ def run_all(lab: Lab, scenarios: list[str], budget: float) -> bool:
             passed += 1
             say(f"{name}: passed in {seconds:.0f} s")
         else:
-            failed.append(f"{name}: {type(problem).__name__}: {problem}")
-            say(f"{name}: FAILED after {seconds:.0f} s: {type(problem).__name__}: {problem}")
+            reason = f"{type(problem).__name__}: {problem}"
+            failed.append(f"{name}: {reason}")
+            say(f"{name}: FAILED after {seconds:.0f} s: {reason}")
             _keep_evidence(lab, name)
     for name in repeated:
         print(f"repeated: {name}")
