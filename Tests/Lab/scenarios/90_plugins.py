@@ -1,15 +1,12 @@
 """The example plugins: a line for every epoch, the scheduler's period, and a file that plain xl restore brings to life."""
 
 import csv
-import shutil
 
 from romlab.checks import assert_answers, interrupt, wait_gone
-from romlab.lab import STATE
 from romlab.packages import REPOSITORY
-from romlab.shell import run as run_here
+from romlab.plugins import PLUGINS, assert_none_given_up, install
 from romlab.shell import wait_for
 
-PLUGINS = "/usr/local/lib/romulus"
 CSV_FILE = "/tmp/plugin.csv"
 KEPT = "/var/tmp/kept"
 PERCENT = 10
@@ -19,7 +16,8 @@ SHORTEST, LONGEST, MEMORY = 20_000, 2_000_000, 8
 
 def run(lab):
     guest = lab.guest_on(lab.pvh, lab.a)
-    build(lab)
+    for source in sorted((REPOSITORY / "xl-config-examples/plugins").glob("*.c")):
+        install(lab, source, source.stem)
     lab.a.run(f"rm -f {CSV_FILE}")
     lab.b.run(f"rm -rf {KEPT}; mkdir -p {KEPT}")
     # An emulated host takes its time.
@@ -37,8 +35,7 @@ def run(lab):
     protection.wait_end(30)
     protection.wait_text("protection ended by SIGINT", 5)
     wait_gone(lab.b, "guest--incoming")
-    for host in lab.hosts:
-        assert not host.syslog("is not called any more"), "a plugin was given up"
+    assert_none_given_up(lab)
 
     rows = list(csv.DictReader(lab.a.run(f"cat {CSV_FILE}").stdout.splitlines()))
     assert [int(row["epoch"]) for row in rows] == list(range(1, len(rows) + 1)) and len(rows) >= 10, rows
@@ -53,21 +50,6 @@ def run(lab):
     assert guest.counter() >= reached, "it is older than an epoch that was acknowledged"
     assert lab.running_copies("guest") == ["b"]
     lab.b.run(f"xl destroy guest; rm -rf {KEPT}")
-
-
-def build(lab):
-    """The examples, compiled here as their own comments say, on both hosts."""
-    built = STATE / "plugins"
-    shutil.rmtree(built, ignore_errors=True)
-    built.mkdir()
-    for host in lab.hosts:
-        host.run(f"mkdir -p {PLUGINS}")
-    for source in sorted((REPOSITORY / "xl-config-examples/plugins").glob("*.c")):
-        run_here(
-            "cc", "-std=c99", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror", "-I",
-            REPOSITORY / "Sources/RomulusPlugin/include", "-o", built / f"{source.stem}.so", source)
-        for host in lab.hosts:
-            host.put(built / f"{source.stem}.so", f"{PLUGINS}/{source.stem}.so")
 
 
 def assert_periods(rows):
