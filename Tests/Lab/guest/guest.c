@@ -2,7 +2,8 @@
  * The lab's guest: counts, answers, dirties memory, checks its memory, and measures its own pauses.
  *
  * TCP port 7000, one command per line, one line of answer:
- *   counter            the counter, which grows by one about every 4 ms that the guest runs
+ *   counter            the counter, which grows by one with every tick that the guest runs
+ *   tick N             from now on a tick takes about N ms; at first it is 50
  *   reset              forgets the pauses so far
  *   pauses             "count mean median max" of the pauses since the last reset, in microseconds
  *   dirty N            from now on dirties N MiB per second; "dirty max" as fast as it can; "dirty 0" not at all
@@ -14,7 +15,9 @@
  * TCP port 7001: the numbered echo of stream.c. Every port answers over IPv4 and IPv6.
  *
  * A pause is a suspension that the kernel knows of (CLOCK_BOOTTIME moves on against CLOCK_MONOTONIC); its length is
- * read off the TSC, because the guest's clocks hide most of it.
+ * read off the TSC, because the guest's clocks hide most of it, and may be a tick too long.
+ *
+ * Left alone the guest wakes some twenty times a second and no more: on an emulated host each time costs dom0 as much.
  */
 #define _GNU_SOURCE
 #include "guest.h"
@@ -27,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -41,7 +45,10 @@
 #define CLIENTS 8
 
 volatile uint64_t counter;
-static volatile long dirty_rate; /* MiB per second, -1 for as fast as possible */
+static volatile long tick_milliseconds = 50;
+static long dirty_rate; /* MiB per second, -1 for as fast as possible */
+static pthread_mutex_t dirty_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t dirty_changed = PTHREAD_COND_INITIALIZER;
 
 static uint64_t nanoseconds(clockid_t clock)
 {
@@ -70,7 +77,7 @@ static void *count(void *unused)
     uint64_t last_tsc = __rdtsc();
     int64_t known_offset = 0;
     for (;;) {
-        usleep(4000);
+        usleep(tick_milliseconds * 1000);
         counter++;
         uint64_t tsc = __rdtsc();
         /* Read in this order, an interruption in between only ever makes the offset look smaller than it is. */
@@ -152,6 +159,8 @@ static void check(char *answer, size_t size)
 static void *keep_rewriting(void *unused)
 {
     (void)unused;
+    /* With the counter, in place of a wake of its own. */
+    prctl(PR_SET_TIMERSLACK, 50000000ul);
     for (size_t next = 0;; next = (next + 1) % CHECKED_PAGES) {
         pthread_mutex_lock(&checked_lock);
         rewrite(next);
@@ -161,12 +170,30 @@ static void *keep_rewriting(void *unused)
     return NULL;
 }
 
+static void set_dirty_rate(long rate)
+{
+    pthread_mutex_lock(&dirty_lock);
+    dirty_rate = rate;
+    pthread_cond_signal(&dirty_changed);
+    pthread_mutex_unlock(&dirty_lock);
+}
+
+static long wait_dirty_rate(void)
+{
+    pthread_mutex_lock(&dirty_lock);
+    while (dirty_rate == 0)
+        pthread_cond_wait(&dirty_changed, &dirty_lock);
+    long rate = dirty_rate;
+    pthread_mutex_unlock(&dirty_lock);
+    return rate;
+}
+
 static void *dirty(void *memory)
 {
     volatile uint64_t *words = memory;
     size_t page = 0;
     for (;;) {
-        long rate = dirty_rate;
+        long rate = wait_dirty_rate();
         /* A slice of 20 ms. */
         long pages = rate < 0 ? 512 : rate * 256 / 50;
         for (long i = 0; i < pages; i++) {
@@ -194,7 +221,9 @@ static void obey(char *command, char *answer, size_t size)
     } else if (!strcmp(command, "pauses")) {
         describe_pauses(answer, size);
     } else if (!strncmp(command, "dirty ", 6)) {
-        dirty_rate = !strcmp(command + 6, "max") ? -1 : atol(command + 6);
+        set_dirty_rate(!strcmp(command + 6, "max") ? -1 : atol(command + 6));
+    } else if (!strncmp(command, "tick ", 5) && atol(command + 5) > 0) {
+        tick_milliseconds = atol(command + 5);
     } else if (!strncmp(command, "work ", 5)) {
         work(command + 5);
     } else if (!strcmp(command, "check")) {

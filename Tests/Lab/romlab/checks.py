@@ -39,7 +39,7 @@ def wait_one_copy(lab: "Lab", guest: Guest, timeout: float = 60) -> str:
 
     def one() -> str | None:
         seen.append(lab.running_copies(guest.name))
-        # The hosts are asked one after the other: a guest on its way may be seen on both, once.
+        # The hosts do not answer at one moment: a guest on its way may be seen on both, once.
         if len(seen[-1]) > 1 and len(seen[-2]) > 1:
             raise LabError(f"copies run on {seen[-1]}")
         return seen[-1][0] if len(seen[-1]) == 1 and guest.answers() else None

@@ -51,7 +51,7 @@ def _up(arguments: list[str]) -> int:
     lab = Lab()
     try:
         lab.up(with_romulus="--stock" not in arguments)
-        lab.end_sessions()
+        lab.leave()
     except BaseException:
         _take_down(lab)
         raise
@@ -92,7 +92,7 @@ def _test(arguments: list[str]) -> int:
         return 0 if runner.run_all(lab, scenarios, budget) else 1
     finally:
         if keep:
-            lab.end_sessions()
+            lab.leave()
         else:
             _take_down(lab)
 

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from .host import PATIENTLY, Host
+from .host import Host
 from .shell import Stoppable
 
 
@@ -16,8 +16,8 @@ class LineFollower(Stoppable):
     def __init__(self, host: Host, command: str):
         self.lines: list[tuple[float, str]] = []
         self._process = subprocess.Popen(
-            host.ssh(command, *PATIENTLY), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, text=True,
-            errors="replace", start_new_session=True)
+            host.through_door(command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+            text=True, errors="replace", start_new_session=True)
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 

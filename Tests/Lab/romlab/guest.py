@@ -58,14 +58,21 @@ class Guest:
 
     def ask(self, command: str, timeout: float = 10, family: int = socket.AF_INET) -> str:
         """One command, one line of answer."""
-        address = (self.address_in(family), PORT)
-        with make_in_namespace(self.network, lambda: socket.create_connection(address, timeout)) as connection:
-            connection.settimeout(timeout)
+        with self._connect(timeout, family) as connection:
             connection.sendall(command.encode() + b"\n")
             answer = connection.makefile().readline().strip()
         if not answer:
             raise LabError(f"guest {self.name} gave no answer to `{command}`")
         return answer
+
+    def tell(self, command: str) -> None:
+        """One command that the guest will not answer; that it has come is not known here."""
+        with self._connect(timeout=30, family=socket.AF_INET) as connection:
+            connection.sendall(command.encode() + b"\n")
+
+    def _connect(self, timeout: float, family: int) -> socket.socket:
+        address = (self.address_in(family), PORT)
+        return make_in_namespace(self.network, lambda: socket.create_connection(address, timeout))
 
     def counter(self) -> int:
         return int(self.ask("counter"))

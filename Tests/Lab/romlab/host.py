@@ -40,7 +40,7 @@ class Host:
         self.generation = 0
         # The power switch pulls plugs too, from a thread of its own.
         self._plug = threading.Lock()
-        # An ssh connection for all short commands: on an emulated host a new one takes a second.
+        # An ssh connection for all commands: on an emulated host a new one takes seconds.
         self._door: subprocess.Popen | None = None
 
     # -- power ---------------------------------------------------------------------------------------------------
@@ -141,10 +141,9 @@ class Host:
     def set_clock(self, ahead: float = 0) -> None:
         """A host that goes back to a kept state has that state's clock. The time leaves when a shell is there and waits for
         it, which may take seconds."""
-        self._open_door()
         shell = subprocess.Popen(
-            self.ssh("echo ready; read now; date -s @$now", "-S", str(self._door_path), *PATIENTLY),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.through_door("echo ready; read now; date -s @$now"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True)
         try:
             if shell.stdout.readline() == "ready\n":
                 shell.communicate(f"{time.time() + ahead:.3f}\n", timeout=60)
@@ -164,14 +163,22 @@ class Host:
     def _door_path(self) -> Path:
         return self.state / f"{self.name}.ssh"
 
-    def _open_door(self) -> None:
+    def _open_door(self) -> subprocess.Popen | None:
         with self._plug:
-            if self.pid is None or self._door is not None and self._door.poll() is None:
-                return
-            self._door_path.unlink(missing_ok=True)
-            self._door = subprocess.Popen(
-                self.ssh("", "-N", "-M", "-S", str(self._door_path))[:-1], stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            if self.pid is not None and (self._door is None or self._door.poll() is not None):
+                self._door_path.unlink(missing_ok=True)
+                self._door = subprocess.Popen(
+                    self.ssh("", "-N", "-M", "-S", str(self._door_path), *PATIENTLY)[:-1], stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            return self._door
+
+    def through_door(self, command: str) -> list[str]:
+        """Where there is no door, ssh makes a connection of its own."""
+        door = self._open_door()
+        deadline = time.monotonic() + 30
+        while door and door.poll() is None and not self._door_path.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return self.ssh(command, "-S", str(self._door_path), *PATIENTLY)
 
     def close_door(self) -> None:
         if self._door is not None:
@@ -181,10 +188,9 @@ class Host:
         self._door_path.unlink(missing_ok=True)
 
     def run(self, command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess:
-        """A command to its end. While the door is not open yet ssh makes a connection of its own."""
-        self._open_door()
+        """A command to its end."""
         try:
-            return run(*self.ssh(command, "-S", str(self._door_path)), check=check, timeout=timeout)
+            return run(*self.through_door(command), check=check, timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise TooSlow(f"host {self.name}: `{command}` took more than {timeout} s") from error
 
@@ -192,19 +198,19 @@ class Host:
         """A command that goes on in the background, its output in `log`."""
         with open(log, "wb") as output:
             return subprocess.Popen(
-                self.ssh(command, *PATIENTLY), stdout=output, stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL, start_new_session=True)
+                self.through_door(command), stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                start_new_session=True)
 
     def write(self, path: str, text: str) -> None:
         self.run(f"cat >{shlex.quote(path)} <<'LAB-END'\n{text}\nLAB-END")
 
     def fetch(self, path: str) -> bytes:
-        return subprocess.run(self.ssh(f"cat {path}", *PATIENTLY), stdout=subprocess.PIPE, check=True, timeout=60).stdout
+        return subprocess.run(self.through_door(f"cat {path}"), stdout=subprocess.PIPE, check=True, timeout=60).stdout
 
     def put(self, file: Path, path: str) -> None:
         """Copies a file there, with its mode."""
         with open(file, "rb") as content:
-            run(*self.ssh(f"cat >{path} && chmod {file.stat().st_mode & 0o777:o} {path}", *PATIENTLY), stdin=content)
+            run(*self.through_door(f"cat >{path} && chmod {file.stat().st_mode & 0o777:o} {path}"), stdin=content)
 
     # -- Xen -----------------------------------------------------------------------------------------------------
 

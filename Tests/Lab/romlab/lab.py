@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -68,8 +69,7 @@ class Lab:
         say("booting two Xen hosts")
         for host in self.hosts:
             host.power_on(self.logs)
-        for host in self.hosts:
-            host.wait_ready()
+        self._on_each(self.hosts, Host.wait_ready)
         if with_romulus:
             self.install_romulus(*self.hosts)
         say("both hosts are up")
@@ -78,8 +78,7 @@ class Lab:
         """Keeps the hosts as they are, clean, and host a with the guest on it: scenarios go back to that within seconds
         instead of booting anew."""
         say("keeping the hosts' states, without and with a guest")
-        for host in self.hosts:
-            host.keep(CLEAN)
+        self._on_each(self.hosts, lambda host: host.keep(CLEAN))
         self.create(self.pvh, self.a)
         # QEMU cannot go on from the inside of a guest of the machine's own.
         self.a.run(f"xl pause {self.pvh.name}")
@@ -93,13 +92,14 @@ class Lab:
             if host.is_on():
                 self.network.set_link(host.name, True)
             host.power_on(self.logs, kept[host] if kept[host].exists else None)
-        for host in hosts:
+        def begin(host: Host) -> None:
             host.wait_ready()
             host.set_clock()
+        self._on_each(hosts, begin)
         self.install_romulus(*[host for host in hosts if not kept[host].exists])
 
     def down(self) -> None:
-        self.end_sessions()
+        self.leave()
         for host in self.hosts:
             host.power_cut()
         self.etcd.stop()
@@ -109,27 +109,36 @@ class Lab:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def install_romulus(self, *hosts: Host) -> None:
-        """The packages put the launcher in xl's place themselves. At once on all hosts: each has a processor to keep busy."""
+        """The packages put the launcher in xl's place themselves."""
         def install(host: Host) -> None:
             packages.put(host)
             packages.install(host)
+        self._on_each(hosts, install)
+
+    @staticmethod
+    def _on_each(hosts: Iterable[Host], work: Callable[[Host], object]) -> list:
+        """At once on all: each has a processor to keep busy."""
         with ThreadPoolExecutor() as pool:
-            list(pool.map(install, hosts))
+            return list(pool.map(work, hosts))
 
     # -- between scenarios ---------------------------------------------------------------------------------------
 
     def end_sessions(self) -> None:
-        """The commands that were left running on the hosts, from this side, and the ways to there."""
+        """The commands that were left running on the hosts, from this side."""
         for session in self.sessions:
             if session.poll() is None:
                 session.kill()
             session.wait()
         for follower in self.followers:
             follower.stop()
-        for host in self.hosts:
-            host.close_door()
         self.sessions = []
         self.followers = []
+
+    def leave(self) -> None:
+        """Leaves the hosts as they are, with no process of this command behind."""
+        self.end_sessions()
+        for host in self.hosts:
+            host.close_door()
 
     def reset(self) -> None:
         """Hosts as a scenario expects them: on, connected, no domain but dom0, Romulus active, settings at default."""
@@ -157,9 +166,11 @@ class Lab:
                 self.reset()
                 self.create(guest, host)
         guest.ask("dirty 0")
-        for one in self.hosts:
+
+        def begin(one: Host) -> None:
             self.install_settings(one)
             one.run(": >/var/log/messages")
+        self._on_each(self.hosts, begin)
         return guest
 
     def _wake(self, guest: Guest, host: Host) -> None:
@@ -170,17 +181,22 @@ class Lab:
         try:
             if not all(one.is_on() for one in self.hosts):
                 return False
-            # As an admin ends a run that the last scenario has left under way.
-            for one in self.hosts:
-                one.run("pkill -INT -f '^/usr/lib/xen.*/xl remus'", check=False)
-            idle = wait_for("xl remus to end", self._is_idle, 20)
             other = self.b if host is self.a else self.a
-            return idle and list(host.domains()) == [guest.name] and not other.domains() and guest.answers()
+            here, there = self._on_each((host, other), Host.domains)
+            if guest.name not in here or guest.name in there:
+                return False
+            # As an admin ends a run that the last scenario has left under way.
+            self._on_each(self.hosts, lambda one: one.run("pkill -INT -f '^/usr/lib/xen.*/xl remus'", check=False))
+            wait_for("xl remus to end", self._is_idle, 20)
+            here, there = self._on_each((host, other), Host.domains)
+            return list(here) == [guest.name] and not there and guest.answers()
         except LabError:
             return False
 
     def _is_idle(self) -> bool:
-        return all(one.run("pgrep -f '^/usr/lib/xen.*/xl (remus|migrate-receive)'", check=False).returncode for one in self.hosts)
+        found = self._on_each(
+            self.hosts, lambda one: one.run("pgrep -f '^/usr/lib/xen.*/xl (remus|migrate-receive)'", check=False))
+        return all(one.returncode for one in found)
 
     def _clean(self, host: Host) -> bool:
         """Whether the host came clean without a new boot."""
@@ -222,8 +238,9 @@ class Lab:
 
     def running_copies(self, name: str) -> list[str]:
         """On which hosts that are on a copy of the guest may be scheduled, whatever it is called there."""
+        hosts = [host for host in self.hosts if host.is_on()]
         return [
-            host.name for host in self.hosts if host.is_on() for domain in host.domains().values()
+            host.name for host, domains in zip(hosts, self._on_each(hosts, Host.domains)) for domain in domains.values()
             if domain.name in (name, f"{name}--incoming") and domain.runs]
 
 

@@ -86,6 +86,8 @@ def _samples(lab: Lab, mode: str, interval: int) -> list[Sample]:
     else:
         protection.wait_protected(180)
     found = []
+    # What the guest measures of a pause is to a tick.
+    guest.ask("tick 4", 30)
     for load in LOADS:
         guest.ask(f"dirty {load}")
         time.sleep(4)
@@ -99,7 +101,6 @@ def _samples(lab: Lab, mode: str, interval: int) -> list[Sample]:
         say(f"{mode}, -i {interval}, dirty {load}: {pauses.count} checkpoints in {WINDOW_SECONDS} s,"
             f" mean pause {pauses.mean / 1000:.0f} ms, {found[-1].pages:.0f} pages each")
         guest.ask("dirty 0", 30)
-    lab.end_sessions()
     lab.reset()
     return found
 
