@@ -6,7 +6,7 @@ from romlab.checks import wait_one_copy
 from romlab.guest import Guest
 from romlab.shell import say, wait_for
 
-LONGEST_SECONDS = 600
+LONGEST_SECONDS = 900
 EPOCHS = 2
 # Where Debian's kernel has Xen's shared_info page: the hypervisor's own, with its clock, made anew on every host.
 SHARED_INFO = 0x10

@@ -6,10 +6,11 @@ import time
 
 from romlab.guest import Prober
 from romlab.protection import watch_failover
-from romlab.shell import say
+from romlab.shell import TooSlow, say
 from romlab.stream import Stream
 
 LONGEST_SECONDS = 1000
+DETECTION_SECONDS = 1.2
 
 
 def run(lab):
@@ -29,10 +30,18 @@ def run(lab):
             stream.assert_consistent()
             prober.assert_never_ahead()
             assert stream.port == port, "it is another connection"
-            assert failover.detected_ms <= 1200, "detection took longer than 1.2 s at the default timeout"
-            assert failover.downtime <= 10, f"the guest was away for {failover.downtime:.2f} s"
+            assert_in_time(lab, failover)
             say(f"  IPv{4 if family == socket.AF_INET else 6}: epoch {failover.epoch}, down {failover.downtime:.2f} s,"
                 f" the connection was silent for {stream.silence(moment):.2f} s; {answered} answers before, {stream}")
         assert lab.running_copies("guest") == [backup.name]
         assert any("warning: no arbiter" in line for line in protection.romulus_lines), "nobody says what is not decided"
         lab.restart(primary)
+
+
+def assert_in_time(lab, failover):
+    """What comes after the detection is libxl's, as a creation is, and takes as long as the machine lets it."""
+    longest = DETECTION_SECONDS + 2 * lab.creation_seconds
+    if failover.detected_ms > DETECTION_SECONDS * 1000:
+        raise TooSlow(f"detected after {failover.detected_ms} ms at the default timeout")
+    if failover.downtime > longest:
+        raise TooSlow(f"the guest was away for {failover.downtime:.2f} s, where `xl create` took {lab.creation_seconds:.2f} s")
