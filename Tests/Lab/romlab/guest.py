@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .network import Network
-from .shell import LabError, Stoppable
+from .shell import LabError, Stoppable, TooSlow
 
 PORT = 7000
 _CLONE_NEWNET = 0x40000000
@@ -58,9 +58,12 @@ class Guest:
 
     def ask(self, command: str, timeout: float = 10, family: int = socket.AF_INET) -> str:
         """One command, one line of answer."""
-        with self._connect(timeout, family) as connection:
-            connection.sendall(command.encode() + b"\n")
-            answer = connection.makefile().readline().strip()
+        try:
+            with self._connect(timeout, family) as connection:
+                connection.sendall(command.encode() + b"\n")
+                answer = connection.makefile().readline().strip()
+        except TimeoutError as error:
+            raise TooSlow(f"guest {self.name} gave no answer to `{command}` within {timeout:.0f} s") from error
         if not answer:
             raise LabError(f"guest {self.name} gave no answer to `{command}`")
         return answer
