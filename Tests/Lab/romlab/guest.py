@@ -7,7 +7,8 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .network import Network
@@ -49,6 +50,8 @@ class Guest:
         self.config = config
         self.number = number
         self.memory_mib = memory_mib
+        # What `xl create` took of late: how fast the machine is.
+        self.creation_seconds = 0.0
         self.address = f"10.77.0.{number}"
         self.address6 = f"fd77::{number}"
         self.mac = bytes((0x00, 0x16, 0x3E, 0x77, 0x00, number))
@@ -58,24 +61,27 @@ class Guest:
 
     def ask(self, command: str, timeout: float = 10, family: int = socket.AF_INET) -> str:
         """One command, one line of answer."""
-        try:
-            with self._connect(timeout, family) as connection:
-                connection.sendall(command.encode() + b"\n")
-                answer = connection.makefile().readline().strip()
-        except TimeoutError as error:
-            raise TooSlow(f"guest {self.name} gave no answer to `{command}` within {timeout:.0f} s") from error
+        with self._told(command, timeout, family) as connection:
+            answer = connection.makefile().readline().strip()
         if not answer:
             raise LabError(f"guest {self.name} gave no answer to `{command}`")
         return answer
 
     def tell(self, command: str) -> None:
         """One command that the guest will not answer; that it has come is not known here."""
-        with self._connect(timeout=30, family=socket.AF_INET) as connection:
-            connection.sendall(command.encode() + b"\n")
+        with self._told(command, 30, socket.AF_INET):
+            pass
 
-    def _connect(self, timeout: float, family: int) -> socket.socket:
+    @contextmanager
+    def _told(self, command: str, timeout: float, family: int) -> Iterator[socket.socket]:
+        """The connection on which the command was sent."""
         address = (self.address_in(family), PORT)
-        return make_in_namespace(self.network, lambda: socket.create_connection(address, timeout))
+        try:
+            with make_in_namespace(self.network, lambda: socket.create_connection(address, timeout)) as connection:
+                connection.sendall(command.encode() + b"\n")
+                yield connection
+        except TimeoutError as error:
+            raise TooSlow(f"guest {self.name} gave no answer to `{command}` within {timeout:.0f} s") from error
 
     def counter(self) -> int:
         return int(self.ask("counter"))

@@ -51,8 +51,6 @@ class Lab:
         self.pv = Guest(self.network, "pvguest", "/guest/pv.cfg", 101, 160)
         self.hvm = Guest(self.network, "hvmguest", "/guest/hvm.cfg", 102, 192)
         self.kept = STATE / "kept"
-        # What `xl create` took of late: how fast the machine is.
-        self.creation_seconds = 0.0
         self.scenario = "lab"
         self.sessions: list[subprocess.Popen] = []
         self.followers: list[EpochFollower] = []
@@ -226,7 +224,7 @@ class Lab:
         """A guest that answers."""
         begun = time.monotonic()
         host.run(f"xl create {guest.config}", timeout=90)
-        self.creation_seconds = time.monotonic() - begun
+        guest.creation_seconds = time.monotonic() - begun
         wait_for(f"guest {guest.name} to answer", guest.answers, 120, 0.3)
 
     def protect(

@@ -39,6 +39,5 @@ def run(lab: Lab) -> None:
         guest.ask("work none", 60)
         link = lab.logs / f"{name}.link"
         link.write_bytes(lab.a.fetch("/tmp/link"))
-        lab.end_sessions()
         lab.reset()
         print(run_command(RECORDER, "record", link, TRACES / f"{name}.trace").stdout.strip(), flush=True)

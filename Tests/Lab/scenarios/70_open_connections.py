@@ -30,7 +30,7 @@ def run(lab):
             stream.assert_consistent()
             prober.assert_never_ahead()
             assert stream.port == port, "it is another connection"
-            assert_in_time(lab, failover)
+            assert_in_time(guest, failover)
             say(f"  IPv{4 if family == socket.AF_INET else 6}: epoch {failover.epoch}, down {failover.downtime:.2f} s,"
                 f" the connection was silent for {stream.silence(moment):.2f} s; {answered} answers before, {stream}")
         assert lab.running_copies("guest") == [backup.name]
@@ -38,10 +38,10 @@ def run(lab):
         lab.restart(primary)
 
 
-def assert_in_time(lab, failover):
+def assert_in_time(guest, failover):
     """What comes after the detection is libxl's, as a creation is, and takes as long as the machine lets it."""
-    longest = DETECTION_SECONDS + 2 * lab.creation_seconds
+    longest = DETECTION_SECONDS + 2 * guest.creation_seconds
     if failover.detected_ms > DETECTION_SECONDS * 1000:
         raise TooSlow(f"detected after {failover.detected_ms} ms at the default timeout")
     if failover.downtime > longest:
-        raise TooSlow(f"the guest was away for {failover.downtime:.2f} s, where `xl create` took {lab.creation_seconds:.2f} s")
+        raise TooSlow(f"the guest was away for {failover.downtime:.2f} s, where `xl create` took {guest.creation_seconds:.2f} s")
