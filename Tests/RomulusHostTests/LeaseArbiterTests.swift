@@ -122,6 +122,32 @@ import Testing
         #expect(isRefused(decide(primary, .primary)) && isRefused(decide(backup, .backup)))
     }
 
+    private func etcdctl(_ etcd: Etcd, _ words: String...) -> [Substring] {
+        Subprocess.run(etcd.command(words), timeoutMilliseconds: 5000).output.split(separator: "\n")
+    }
+
+    @Test func aLeaseThatIsLostAgainAndAgainIsTakenAnewAndEachTimeLater() throws {
+        let server = TestEtcd()
+        let etcd = etcd(server)
+        let primary = arbiter("romulus/lost", ttl: 6, server)
+        try primary.prepare(.primary)
+        for seconds in [1, 2, 4] as [Int64] {
+            // The first line says how many.
+            for lease in etcdctl(etcd, "lease", "list").dropFirst() {
+                _ = etcdctl(etcd, "lease", "revoke", String(lease))
+            }
+            let lost = MonotonicTime.now
+            #expect(try etcd.get("romulus/lost/lease") == nil)
+            while try etcd.get("romulus/lost/lease") == nil, MonotonicTime.now < lost + 30_000_000_000 {
+                usleep(50_000)
+            }
+            #expect(try etcd.get("romulus/lost/lease") == "1f hosta")
+            // Lost a moment before that was known here.
+            #expect(MonotonicTime.now - lost > seconds * 1_000_000_000 - 500_000_000)
+        }
+        primary.end(for: .primary)
+    }
+
     @Test func anEtcdThatWasEmptiedDecidesNothingAndSaysSo() throws {
         let primary = arbiter("romulus/empty")
         try primary.prepare(.primary)

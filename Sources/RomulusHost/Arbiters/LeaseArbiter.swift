@@ -23,6 +23,9 @@ final class LeaseArbiter: Arbiter {
     private let log: Log
     private let keeper = Mutex<Thread?>(nil)
     private let isOver = Atomic(false)
+    /// Before a lost lease is taken anew. The wait doubles each time, until a lease was kept for longer than the longest: a
+    /// host that is too slow to keep one must not be made slower by the attempts.
+    private static let shortestWait = 1000, longestWait = 32_000  // ms
 
     /// - Parameter run: the same on both sides, and another for every run.
     init(etcd: Etcd, key: String, run: String, host: String, ttlSeconds: Int, log: Log) {
@@ -82,13 +85,18 @@ final class LeaseArbiter: Arbiter {
         let thread = try Thread(name: "romulus-lease") { [self] in
             var lease: String? = lease
             var reasons = Reasons()
-            while !isOver.load(ordering: .relaxed) {
+            var wait = Self.shortestWait
+            while true {
                 if let held = lease {
-                    watch(held)
+                    let kept = watch(held)
                     lease = nil
                     if isOver.load(ordering: .relaxed) { return }
+                    if kept > .nanoseconds(milliseconds: Self.longestWait) { wait = Self.shortestWait }
                     reasons.tell("the lease was lost") { tellLost($0) }
                 }
+                pause(milliseconds: wait) { isOver.load(ordering: .relaxed) }
+                if isOver.load(ordering: .relaxed) { return }
+                wait = min(2 * wait, Self.longestWait)
                 do {
                     lease = try renew()
                     if lease == nil { return }
@@ -96,7 +104,6 @@ final class LeaseArbiter: Arbiter {
                     log.note("the lease in etcd is there again")
                 } catch {
                     reasons.tell("\(error)") { tellLost($0) }
-                    pause(milliseconds: 1000) { isOver.load(ordering: .relaxed) }
                 }
             }
         }
@@ -111,10 +118,13 @@ final class LeaseArbiter: Arbiter {
 
     /// Until the lease is lost, or the run over. The shell is there so that nobody keeps the lease alive for a dead `xl`:
     /// it ends both when its standard input does.
-    private func watch(_ lease: String) {
+    ///
+    /// - Returns: how long it was kept, in nanoseconds.
+    private func watch(_ lease: String) -> Int64 {
+        let begun = MonotonicTime.now
         let keeping = ["/bin/sh", "-c", "\"$@\" & read -r _; kill 0", "romulus-lease"]
-        guard let child = try? Subprocess(keeping + etcd.command(["lease", "keep-alive", lease])) else { return }
-        var lastHeard = MonotonicTime.now
+        guard let child = try? Subprocess(keeping + etcd.command(["lease", "keep-alive", lease])) else { return 0 }
+        var lastHeard = begun
         while !isOver.load(ordering: .relaxed) {
             guard let piece = child.read(until: .now + .nanoseconds(milliseconds: 200)) else { break }
             let text = String(decoding: piece, as: UTF8.self)
@@ -123,6 +133,7 @@ final class LeaseArbiter: Arbiter {
             if MonotonicTime.now - lastHeard > .nanoseconds(milliseconds: ttlSeconds * 1000) { break }
         }
         _ = child.end()
+        return MonotonicTime.now - begun
     }
 
     /// A new lease, where the run is still open; nil where it is not.
