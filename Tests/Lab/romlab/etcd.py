@@ -13,6 +13,8 @@ from .shell import LabError, end_process, lives, wait_for
 
 PORT = 2379
 ENDPOINT = f"http://{THIRD_PLACE}:{PORT}"
+# For romulus.conf. On an emulated host one call of etcdctl may take seconds.
+SETTINGS = {"arbiter": "lease", "lease_endpoints": [ENDPOINT], "lease_ttl_s": 10, "lease_timeout_ms": 5000}
 
 
 class Etcd:

@@ -1,7 +1,7 @@
 """The backup loses power: with a lease the primary's guest is not left suspended but answers again within moments."""
 
 from romlab.checks import assert_goes_on
-from romlab.etcd import ENDPOINT
+from romlab.etcd import SETTINGS
 from romlab.guest import Prober
 from romlab.shell import TooSlow, say
 
@@ -17,7 +17,7 @@ def run(lab):
 def _lose_the_backup(lab):
     guest = lab.guest_on(lab.pvh, lab.a)
     for host in lab.hosts:
-        lab.install_settings(host, arbiter="lease", lease_endpoints=[ENDPOINT])
+        lab.install_settings(host, **SETTINGS)
     protection = lab.protect(guest)
     guest.ask("dirty 32")
     with Prober(guest) as prober:

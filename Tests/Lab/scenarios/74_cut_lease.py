@@ -3,7 +3,7 @@
 import time
 
 from romlab.checks import assert_goes_on, assert_stays, wait_gone, wait_one_copy
-from romlab.etcd import ENDPOINT
+from romlab.etcd import SETTINGS
 from romlab.guest import Prober
 from romlab.protection import watch_failover
 from romlab.shell import say, wait_for
@@ -24,7 +24,7 @@ def run(lab):
 def _protect(lab):
     guest = lab.guest_on(lab.pvh, lab.a)
     for host in lab.hosts:
-        lab.install_settings(host, arbiter="lease", lease_endpoints=[ENDPOINT])
+        lab.install_settings(host, **SETTINGS)
     return guest, lab.protect(guest)
 
 
