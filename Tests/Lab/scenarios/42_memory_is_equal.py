@@ -18,19 +18,24 @@ def run(lab):
 
 
 def compare(lab, kind, vcpus, work):
-    lab.reset()
-    lab.a.run(f"sed 's/^vcpus = .*/vcpus = {vcpus}/' {kind.config} >/tmp/guest.cfg")
-    guest = lab.guest_on(Guest(lab.network, kind.name, "/tmp/guest.cfg", kind.number, kind.memory_mib), lab.a)
+    # One that an earlier scenario has left there has another number of vCPUs.
+    lab.a.run(f"xl destroy {kind.name}", check=False)
+    guest = lab.guest_on(
+        Guest(lab.network, kind.name, f"{kind.config} vcpus={vcpus}", kind.number, kind.memory_mib), lab.a)
     # Above the guest's RAM are the rings that dom0 writes to, and grant table frames, which are the hypervisor's too.
     ram = kind.memory_mib << 8
     for host in lab.hosts:
         # The witness reads all of the guest's memory in each epoch, and little else runs on an emulated host then.
         lab.install_settings(host, detect_timeout_ms=10000)
-        host.run(f"mkdir -p /tmp/witness; echo {ram} >/tmp/witness/pages; echo /usr/lib/lab-witness.so >/etc/ld.so.preload")
+        host.run("mkdir -p /tmp/witness; echo /usr/lib/lab-witness.so >/etc/ld.so.preload")
     try:
-        guest.ask(f"work {work}")
-        protection = lab.start_protection(guest).wait_protected(240)
-        protection.wait_epochs(EPOCHS, 120)
+        guest.ask("dirty 8")
+        lab.start_protection(guest).wait_protected(240)
+        # Not before: for a first copy it leaves an emulated host's dom0 hardly any time.
+        guest.ask(f"work {work}", 30)
+        for host in lab.hosts:
+            host.run(f"echo {ram} >/tmp/witness/pages")
+        wait_for("the witness to have seen epochs", lambda: epochs_seen(lab) >= EPOCHS, 180, 1)
         lab.network.set_replication(False)
         assert wait_one_copy(lab, guest) == "b"
         found = wait_for("the failover line", lambda: epoch_of_failover(lab), 30)
@@ -44,6 +49,10 @@ def compare(lab, kind, vcpus, work):
     say(f"  {kind.name}, {vcpus} vCPUs, work {work}: epoch {found}, {present} pages, {len(different)} different")
     assert present > ram * 0.9, "the witness saw hardly any memory"
     assert not different, f"pages differ: {[hex(number) for number in different[:20]]}"
+
+
+def epochs_seen(lab):
+    return len(lab.a.run("ls /tmp/witness").stdout.split("epoch-")) - 1
 
 
 def epoch_of_failover(lab):
