@@ -80,7 +80,7 @@ class Host:
         self.console = logs / f"console-{self.name}-{self.generation}.log"
         index = INDEX[self.name]
         command = [
-            "qemu-system-x86_64", "-M", "pc", "-accel", "tcg,thread=multi", "-cpu", "qemu64,+svm,+npt", "-smp", "1",
+            "qemu-system-x86_64", "-M", "pc", "-accel", "tcg,thread=single", "-cpu", "qemu64,+svm,+npt", "-smp", "1",
             "-m", str(MEMORY_MIB), "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{self.console}",
             "-qmp", f"unix:{self.control},server=on,wait=off", "-kernel", str(self.images.xen), "-append", XEN_OPTIONS, "-initrd",
             f"{self.images.kernel} {dom0},{self.images.initrd}", "-drive",
