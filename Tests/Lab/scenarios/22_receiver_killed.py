@@ -1,6 +1,7 @@
-"""`xl migrate-receive` is killed on the backup: the admin says that the guest goes on, and can protect it at once."""
+"""`xl migrate-receive` is killed: the admin says that the guest goes on, and protects it at once; then it shuts itself down."""
 
-from romlab.checks import assert_goes_on
+from romlab.checks import assert_goes_on, wait_gone
+from romlab.shell import wait_for
 
 
 def run(lab):
@@ -16,3 +17,14 @@ def run(lab):
     again = lab.protect(guest)
     again.wait_epochs(2)
     assert any("an earlier run had left behind" in line for line in lab.b.syslog()), "nothing was left to remove?"
+    _shuts_down(lab, guest)
+
+
+def _shuts_down(lab, guest):
+    """That is no failure, and its replica is discarded."""
+    guest.tell("poweroff")
+    # On an emulated host shutting down takes its time. Not the minute, though, that libxl gives a guest to acknowledge a
+    # suspension: that long xl lingers.
+    wait_for("the backup's word", lambda: lab.b.syslog("replica discarded: .*the guest has shut down"), 40)
+    wait_gone(lab.b, "guest--incoming")
+    assert not lab.running_copies("guest"), "a guest that has shut down must not come back"
