@@ -51,10 +51,10 @@ def run(lab):
 
 
 def show(host, command):
-    """What goes on until it is stopped is looked at for some seconds."""
+    """What goes on until it is stopped is looked at until it shows the guest."""
     if command == "romulus top":
-        text = host.run(f"timeout 4 {command}", check=False).stdout
-        assert "protected" in text, text
+        text = host.run(f"timeout 30 {command} | sed '/ protected /q'", check=False).stdout
+        assert re.search(r"^guest +primary +protected ", text, re.MULTILINE), text
     else:
         text = host.run(command).stdout
     print(text, flush=True)
