@@ -230,10 +230,20 @@ def _finish_root(root: Path, images: Images) -> None:
     guests = root / "guest"
     guests.mkdir()
     shutil.copy(images.kernel, guests / "vmlinux")
-    shutil.copy(images.bzimage, guests / "vmlinuz")
     shutil.copy(images.guest_initrd, guests / "initrd")
     shutil.copytree(HERE / "provision/guests", guests, dirs_exist_ok=True)
+    _boot_disk(guests / "hvm.img", guests / "syslinux.cfg", images)
     _make_keys(root, images)
+
+
+def _boot_disk(disk: Path, settings: Path, images: Images) -> None:
+    """What an HVM guest boots from: FAT with syslinux, which wants names of eight characters at most."""
+    with open(disk, "wb") as file:
+        file.truncate(16 << 20)
+    run("mkfs.vfat", "-F", "16", disk)
+    for source, name in ((images.bzimage, "vmlinuz"), (images.guest_initrd, "initrd"), (settings, "syslinux.cfg")):
+        run("mcopy", "-i", disk, source, f"::{name}")
+    run("syslinux", "--install", disk)
 
 
 def _make_keys(root: Path, images: Images) -> None:
