@@ -232,17 +232,15 @@ def _finish_root(root: Path, images: Images) -> None:
     shutil.copy(images.kernel, guests / "vmlinux")
     shutil.copy(images.guest_initrd, guests / "initrd")
     shutil.copytree(HERE / "provision/guests", guests, dirs_exist_ok=True)
-    _boot_disk(guests / "hvm.img", guests / "syslinux.cfg", images)
+    _boot_disk(guests, images)
     _make_keys(root, images)
 
 
-def _boot_disk(disk: Path, settings: Path, images: Images) -> None:
-    """What an HVM guest boots from: FAT with syslinux, which wants names of eight characters at most."""
-    with open(disk, "wb") as file:
-        file.truncate(16 << 20)
-    run("mkfs.vfat", "-F", "16", disk)
-    for source, name in ((images.bzimage, "vmlinuz"), (images.guest_initrd, "initrd"), (settings, "syslinux.cfg")):
-        run("mcopy", "-i", disk, source, f"::{name}")
+def _boot_disk(guests: Path, images: Images) -> None:
+    """What an HVM guest boots from: FAT with syslinux, and what its configuration names."""
+    disk = guests / "hvm.img"
+    run("mkfs.vfat", "-F", "16", "-C", disk, str(16 << 10))
+    run("mcopy", "-i", disk, images.bzimage, guests / "initrd", guests / "syslinux.cfg", "::")
     run("syslinux", "--install", disk)
 
 
