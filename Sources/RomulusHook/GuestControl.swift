@@ -3,21 +3,26 @@ import Glibc
 import RomulusCore
 import RomulusHost
 
-/// A domain by hypercalls of its own, for a thread that must not touch libxl's context. Made before that thread, and gone after
-/// it, as with `NetbufRecord`.
+/// A domain by hypercalls and a xenstore connection of its own, for a thread that must not touch libxl's context. Made before
+/// that thread, and gone after it, as with `NetbufRecord`.
 final class GuestControl: @unchecked Sendable {
     private let domainID: UInt32
     // Used by one thread at a time: the relay's.
     private let interface: OpaquePointer?
+    private let store: OpaquePointer?
 
     init(domainID: UInt32) {
         self.domainID = domainID
         interface = xc_interface_open(nil, nil, 0)
+        store = xs_open(0)
     }
 
-    deinit { xc_interface_close(interface) }
+    deinit {
+        xc_interface_close(interface)
+        if let store { xs_close(store) }
+    }
 
-    var port: GuestPort { GuestPort(leave: leave, freeze: freeze, thaw: thaw) }
+    var port: GuestPort { GuestPort(leave: leave, freeze: freeze, thaw: thaw, giveUp: giveUp) }
 
     private func leave() -> PrimarySession.GuestLeave? {
         guard let interface else { return nil }
@@ -32,4 +37,17 @@ final class GuestControl: @unchecked Sendable {
     /// Xen counts pauses, so this neither disturbs nor is disturbed by `xl pause` and libxl's own suspending.
     private func freeze() -> Bool { xc_domain_pause(interface, domainID) == 0 }
     private func thaw() -> Bool { xc_domain_unpause(interface, domainID) == 0 }
+
+    /// libxl gives a guest a minute to acknowledge the order to suspend, and another to do so (libxl_dom_suspend.c); one that is
+    /// frozen, or no more, does neither. What it waits for is done in the guest's place: the order is taken, and the domain
+    /// stands still as one that has suspended. Of one that has shut down, Xen keeps the reason that it gave.
+    private func giveUp() {
+        let order = "/local/domain/\(domainID)/control/shutdown"
+        var length: UInt32 = 0
+        if let store, let text = xs_read(store, 0, order, &length) {
+            if length == 7, memcmp(text, "suspend", 7) == 0 { xs_write(store, 0, order, "", 0) }
+            free(text)
+        }
+        _ = xc_domain_shutdown(interface, domainID, Int32(SHUTDOWN_suspend))
+    }
 }

@@ -22,7 +22,7 @@ extension ProtectionTests {
             let epochs = Array(steps.dropLast())
             #expect(epochs.count >= 16)
             for (index, step) in epochs.enumerated() { #expect(step == (index % 2 == 0 ? .hold : .release)) }
-            #expect(guest.freezer.freezes == 0)
+            #expect(guest.freezer.freezes == 0 && !guest.freezer.isGivenUp)
         }
 
         @Test func outputThatCannotBeHeldEndsTheRunWithTheGuestSuspendedAndNothingOut() throws {
@@ -43,7 +43,7 @@ extension ProtectionTests {
             guest.wire.stall()
             let ending = try guest.end(hangsUp: false)
             #expect(ending.primary.end.fate == .yields("the test"))
-            #expect(guest.freezer.isFrozen)
+            #expect(guest.freezer.isFrozen && guest.freezer.isGivenUp)
             #expect(guest.output.steps.last == .drop && !guest.output.steps.contains(.open))
             try guest.expectFailover(ending, "stalled")
         }
@@ -55,7 +55,7 @@ extension ProtectionTests {
             guest.wire.stall()
             let ending = try guest.end(hangsUp: false)
             #expect(ending.primary.end.fate == .yields("the replica runs on the backup"))
-            #expect(guest.freezer.isFrozen && guest.output.steps.last == .drop)
+            #expect(guest.freezer.isFrozen && guest.freezer.isGivenUp && guest.output.steps.last == .drop)
             try guest.expectFailover(ending, "stalled")
         }
     }

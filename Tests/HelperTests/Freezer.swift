@@ -4,12 +4,13 @@ import RomulusHost
 /// What a relay does to its guest, done and counted.
 final class Freezer: Sendable {
     private let domain: SimulatedDomain
-    private let counts = Shared((freezes: 0, thaws: 0))
+    private let counts = Shared((freezes: 0, thaws: 0, givenUp: 0))
 
     init(of domain: SimulatedDomain) { self.domain = domain }
 
     var freezes: Int { counts.value.freezes }
     var thaws: Int { counts.value.thaws }
+    var isGivenUp: Bool { counts.value.givenUp == 1 }
     var isFrozen: Bool { freezes > thaws }
 
     func port(leave: @escaping @Sendable () -> PrimarySession.GuestLeave? = { nil }) -> GuestPort {
@@ -22,7 +23,8 @@ final class Freezer: Sendable {
             thaw: { [domain, counts] in
                 counts.change { $0.thaws += 1 }
                 return domain.unpause()
-            })
+            },
+            giveUp: { [counts] in counts.change { $0.givenUp += 1 } })
     }
 }
 

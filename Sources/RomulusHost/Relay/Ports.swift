@@ -7,14 +7,17 @@ public struct GuestPort: Sendable {
     /// Its processors stand still when this returns true, whatever else happens to it, until `thaw`.
     public var freeze: @Sendable () -> Bool
     public var thaw: @Sendable () -> Bool
+    /// The copy here will never run again: whoever still waits for it to suspend need not.
+    public var giveUp: @Sendable () -> Void
 
     public init(
         leave: @escaping @Sendable () -> PrimarySession.GuestLeave?, freeze: @escaping @Sendable () -> Bool,
-        thaw: @escaping @Sendable () -> Bool
+        thaw: @escaping @Sendable () -> Bool, giveUp: @escaping @Sendable () -> Void
     ) {
         self.leave = leave
         self.freeze = freeze
         self.thaw = thaw
+        self.giveUp = giveUp
     }
 }
 

@@ -427,7 +427,10 @@ public final class PrimaryRelay: @unchecked Sendable {
                 log.write(line)
             case .end(let end):
                 self.end = end
-                if case .goesOn = end.fate { _ = HelperControl.send(.guestGoesOn, on: control.raw) }
+                switch end.fate {
+                case .goesOn: _ = HelperControl.send(.guestGoesOn, on: control.raw)
+                case .yields, .hasLeft: ports.guest.giveUp()
+                }
             }
         }
     }
