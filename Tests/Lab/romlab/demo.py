@@ -8,7 +8,7 @@ from statistics import mean
 from .guest import Guest, Prober
 from .lab import Lab
 from .protection import watch_failover
-from .shell import say
+from .shell import TooSlow, say
 from .stream import Stream
 from .table import table
 
@@ -74,8 +74,8 @@ def _wait_protected(protection) -> None:
             protection.wait_protected(5)
             say("the guest is protected: host b has acknowledged its first checkpoint")
             return
-        except Exception:
-            if protection.process.poll() is not None:
+        except TooSlow:
+            if protection.has_ended:
                 raise
             progress = [line for line in protection.text.replace("\r", "\n").splitlines() if "progress" in line]
             say(f"first copy: {progress[-1].removeprefix('xc: progress: ') if progress else 'under way'}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import threading
 import time
 
 from .host import Host
@@ -15,25 +13,21 @@ class LineFollower(Stoppable):
 
     def __init__(self, host: Host, command: str):
         self.lines: list[tuple[float, str]] = []
-        self._process = subprocess.Popen(
-            host.through_door(command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-            text=True, errors="replace", start_new_session=True)
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+        self._unfinished = b""
+        self._running = host.start(command, self._take)
 
-    def _work(self) -> None:
-        for line in self._process.stdout:
-            self.lines.append((time.monotonic(), line.rstrip("\n")))
+    def _take(self, text: bytes) -> None:
+        *lines, self._unfinished = (self._unfinished + text).split(b"\n")
+        now = time.monotonic()
+        self.lines.extend((now, line.decode(errors="replace")) for line in lines)
 
     @property
     def has_ended(self) -> bool:
-        return self._process.poll() is not None
+        return self._running.status is not None
 
     def first(self, word: str, after: float = 0) -> float | None:
         """When the first line with that word arrived."""
         return next((moment for moment, line in list(self.lines) if moment >= after and word in line), None)
 
     def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._thread.join()
+        self._running.stop()

@@ -9,10 +9,13 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
+from . import agent
 from .images import Images
-from .machine_state import MachineState
+from .machine_state import Machine, MachineState
 from .network import Network
 from .shell import LabError, TooSlow, end_process, lives, run, wait_for
 
@@ -26,11 +29,11 @@ XEN_OPTIONS = (
 KERNEL_OPTIONS = (
     "root=/dev/vda console=hvc0 quiet nokaslr mitigations=off init_on_alloc=0 cgroup_disable=memory psi=0"
     " hardened_usercopy=off randomize_kstack_offset=off lsm=")
+# Behind the launcher and Debian's wrapper: two scripts fewer for what is asked most often.
+XL = "/usr/lib/xen-4.17/bin/xl"
 SSH = [
     "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o",
     "ConnectTimeout=5", "-o", "ControlMaster=no", "-o", "ControlPath=none"]
-# For what is not tried again: while an emulated host is busy, a login takes its time.
-PATIENTLY = ("-o", "ConnectTimeout=30")
 
 
 class Host:
@@ -44,8 +47,6 @@ class Host:
         self.generation = 0
         # The power switch pulls plugs too, from a thread of its own.
         self._plug = threading.Lock()
-        # An ssh connection for all commands: on an emulated host a new one takes seconds.
-        self._door: subprocess.Popen | None = None
 
     # -- power ---------------------------------------------------------------------------------------------------
 
@@ -61,18 +62,21 @@ class Host:
     def control(self) -> Path:
         return self.state / f"{self.name}.control"
 
-    def keep(self, name: str) -> None:
-        """The machine's present state, to go back to."""
-        self.kept(name).take(self.control, self.disk)
+    @property
+    def machine(self) -> Machine:
+        return Machine(self.control, self.disk)
 
     def kept(self, name: str) -> MachineState:
+        """The machine's state of that name, to go back to."""
         return MachineState(self.state / "kept", f"{self.name}-{name}")
 
     def power_on(self, logs: Path, kept: MachineState | None = None) -> None:
-        """Starts the machine on a fresh disk, or where it was then; `wait_ready` waits for it."""
+        """Starts the machine on a fresh disk; or reads a kept state, from which `machine_state.go_on` lets it go on.
+        `wait_ready` waits for it."""
         self.power_cut()
         self.generation += 1
         self.disk.unlink(missing_ok=True)  # a QEMU that is still dying may hold the old one's lock
+        self.control.unlink(missing_ok=True)
         if kept is None:
             run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", self.images.root, self.disk)
         else:
@@ -93,11 +97,15 @@ class Host:
             f"virtio-net-pci,netdev=control,mac=52:54:00:78:00:0{index}", "-netdev",
             f"tap,id=replication,ifname={replication},script=no,downscript=no", "-device",
             f"virtio-net-pci,netdev=replication,mac=52:54:00:79:00:0{index}"]
-        command += kept.options if kept else []
-        with open(logs / f"qemu-{self.name}-{self.generation}.log", "wb") as output:
+        with open(logs / f"qemu-{self.name}-{self.generation}.log", "wb") as output, ExitStack() as stack:
+            inherited = []
+            if kept is not None:
+                memory = stack.enter_context(open(kept.memory, "rb"))
+                inherited = [memory.fileno()]
+                command += ["-S", "-incoming", f"fd:{memory.fileno()}"]
             process = subprocess.Popen(
                 self.network.inside(*command), stdout=output, stderr=output, stdin=subprocess.DEVNULL,
-                start_new_session=True)
+                start_new_session=True, pass_fds=inherited)
         self.pid = process.pid
         self.pid_file.write_text(str(process.pid))
 
@@ -124,7 +132,6 @@ class Host:
             moment = time.monotonic()
             if self.pid is not None:
                 end_process(self.pid, f"QEMU of host {self.name}")
-            self.close_door()
             self.pid = None
             self.pid_file.unlink(missing_ok=True)
             return moment
@@ -136,90 +143,81 @@ class Host:
         def ready() -> bool:
             if not self.is_on():
                 raise LabError(f"host {self.name}'s QEMU ended; see {self.console}")
-            return run(*self.ssh("xl list >/dev/null && test -e /run/xenstored.pid -o -e /run/xen/xenstored.pid"),
-                       check=False, timeout=20).returncode == 0
+            return self.call(f"{XL} list >/dev/null && test -e /run/xenstored.pid -o -e /run/xen/xenstored.pid",
+                             timeout=20)[0] == 0
         wait_for(f"host {self.name} to boot (its console: {self.console})", ready, timeout, 0.5)
 
     def set_clock(self, ahead: float = 0) -> None:
-        """A host that goes back to a kept state has that state's clock. The time leaves when a shell is there and waits for
-        it, which may take seconds."""
-        shell = subprocess.Popen(
-            self.through_door("echo ready; read now; date -s @$now"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True)
-        try:
-            if shell.stdout.readline() == "ready\n":
-                shell.communicate(f"{time.time() + ahead:.3f}\n", timeout=60)
-            if shell.returncode != 0:
-                raise LabError(f"host {self.name} does not take the time")
-        finally:
-            shell.kill()
-            shell.wait()
+        """A host that goes back to a kept state has that state's clock."""
+        self.run(f"date -s @{time.time() + ahead:.3f}")
 
     # -- commands ------------------------------------------------------------------------------------------------
 
     def ssh(self, command: str, *options: str) -> list[str]:
-        # Of an option that is given twice ssh takes the first.
+        """For a person's shell; the lab's own commands go through its agent."""
         return self.network.inside("ssh", *options, "-i", str(self.images.key), *SSH, f"root@{self.address}", command)
 
-    @property
-    def _door_path(self) -> Path:
-        return self.state / f"{self.name}.ssh"
+    def _call(self, script: str, given: bytes = b"", timeout: float = 30) -> tuple[agent.Call, Callable[[], bool]]:
+        """The call, and whether the machine that it was made to is still there."""
+        generation = self.generation
+        return (agent.Call(self.network, self.address, script, given, timeout),
+                lambda: self.generation == generation and self.is_on())
 
-    def _open_door(self) -> subprocess.Popen | None:
-        with self._plug:
-            if self.pid is not None and (self._door is None or self._door.poll() is not None):
-                self._door_path.unlink(missing_ok=True)
-                self._door = subprocess.Popen(
-                    self.ssh("", "-N", "-M", "-S", str(self._door_path), *PATIENTLY)[:-1], stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-            return self._door
-
-    def through_door(self, command: str) -> list[str]:
-        """Where there is no door, ssh makes a connection of its own."""
-        door = self._open_door()
-        deadline = time.monotonic() + 30
-        while door and door.poll() is None and not self._door_path.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return self.ssh(command, "-S", str(self._door_path), *PATIENTLY)
-
-    def close_door(self) -> None:
-        if self._door is not None:
-            self._door.kill()
-            self._door.wait()
-        self._door = None
-        self._door_path.unlink(missing_ok=True)
+    def call(self, script: str, given: bytes = b"", timeout: float = 60) -> tuple[int, bytes]:
+        """A script to its end: status and output. One that could not be begun has the status of a broken call."""
+        try:
+            call, is_there = self._call(script, given, min(timeout, 30))
+        except OSError as error:
+            return agent.BROKEN, f"host {self.name} is not reached: {error}".encode()
+        try:
+            return agent.to_end(call, timeout, is_there)
+        except TimeoutError as error:
+            raise TooSlow(f"host {self.name}: `{script}` took more than {timeout} s") from error
 
     def run(self, command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess:
         """A command to its end."""
-        try:
-            return run(*self.through_door(command), check=check, timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            raise TooSlow(f"host {self.name}: `{command}` took more than {timeout} s") from error
+        status, output = self.call(command, timeout=timeout)
+        text = output.decode(errors="replace")
+        if check and status != 0:
+            tail = "\n".join(text.splitlines()[-15:])
+            raise LabError(f"host {self.name}: `{command}` exited with {status}:\n{tail}")
+        return subprocess.CompletedProcess(command, status, text)
 
-    def spawn(self, command: str, log: Path) -> subprocess.Popen:
-        """A command that goes on in the background, its output in `log`."""
-        with open(log, "wb") as output:
-            return subprocess.Popen(
-                self.through_door(command), stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                start_new_session=True)
+    def start(self, command: str, take: Callable[[bytes], object]) -> agent.Running:
+        """A command that goes on in the background; what it prints is handed over as it comes."""
+        call, is_there = self._call(command)
+        return agent.Running(call, take, is_there)
 
     def write(self, path: str, text: str) -> None:
-        self.run(f"cat >{shlex.quote(path)} <<'LAB-END'\n{text}\nLAB-END")
+        self._put(f"cat >{shlex.quote(path)}", f"{text}\n".encode())
 
     def fetch(self, path: str) -> bytes:
-        return subprocess.run(self.through_door(f"cat {path}"), stdout=subprocess.PIPE, check=True, timeout=60).stdout
+        status, content = self.call(f"cat {shlex.quote(path)}")
+        if status != 0:
+            raise LabError(f"host {self.name}: {path} cannot be read")
+        return content
 
     def put(self, file: Path, path: str) -> None:
         """Copies a file there, with its mode."""
-        with open(file, "rb") as content:
-            run(*self.through_door(f"cat >{path} && chmod {file.stat().st_mode & 0o777:o} {path}"), stdin=content)
+        self._put(f"cat >{path} && chmod {file.stat().st_mode & 0o777:o} {path}", file.read_bytes())
+
+    def put_archive(self, folder: Path, names: list[str], where: str) -> None:
+        """Files, in one archive, unpacked there."""
+        archive = subprocess.run(
+            ["tar", "-C", str(folder), "-cf", "-", *names], stdout=subprocess.PIPE, check=True).stdout
+        self._put(f"mkdir -p {where} && tar -C {where} --no-same-owner -xf -", archive)
+
+    def _put(self, script: str, content: bytes) -> None:
+        status, output = self.call(script, content)
+        if status != 0:
+            raise LabError(f"host {self.name}: `{script}` exited with {status}: {output.decode(errors='replace')}")
 
     # -- Xen -----------------------------------------------------------------------------------------------------
 
     def domains(self) -> dict[str, "DomainLine"]:
         """What `xl list` says, without dom0."""
         found = {}
-        for line in self.run("xl list").stdout.splitlines()[1:]:
+        for line in self.run(f"{XL} list").stdout.splitlines()[1:]:
             match = re.match(r"(\S+)\s+(\d+)\s+\d+\s+\d+\s+(\S+)", line)
             if match and match[1] != "Domain-0":
                 found[match[1]] = DomainLine(match[1], int(match[2]), match[3])

@@ -67,7 +67,7 @@ def _forget_old() -> None:
 
 def _key() -> str:
     digest = hashlib.sha256()
-    folders = [HERE / name for name in ("provision", "guest", "witness")]
+    folders = [HERE / name for name in ("provision", "guest", "witness", "agent")]
     for path in sorted([*(path for folder in folders for path in folder.rglob("*")), Path(__file__)]):
         if path.is_file():
             digest.update(path.name.encode() + path.read_bytes())
@@ -107,6 +107,8 @@ def _make(folder: Path, images: Images) -> None:
     _finish_root(root, images)
     run("gcc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", root / "usr/lib/lab-witness.so",
         HERE / "witness/witness.c")
+    run("gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o", root / "usr/sbin/lab-agent",
+        HERE / "agent/agent.c")
     say("dom0's image")
     _mkimage(root, images.root)
     shutil.rmtree(work)
@@ -225,7 +227,7 @@ def _initramfs(output: Path, folder: Path, root: Path, version: str, init: Path,
 def _finish_root(root: Path, images: Images) -> None:
     """The lab's own files in dom0: init, ssh, and what guests boot from."""
     shutil.copytree(HERE / "provision/root", root, dirs_exist_ok=True)
-    for program in ("sbin/lab-init", "usr/sbin/fence_lab"):
+    for program in ("sbin/lab-init", "usr/sbin/fence_lab", "usr/sbin/lab-run"):
         (root / program).chmod(0o755)
     guests = root / "guest"
     guests.mkdir()

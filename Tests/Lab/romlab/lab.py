@@ -5,25 +5,26 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import images, packages
+from . import images, machine_state, packages
 from .etcd import Etcd
 from .guest import Guest
 from .host import Host
 from .network import Network
-from .protection import EpochFollower, Protection
+from .protection import Protection
 from .shell import LabError, say, wait_for
+from .timetable import Timetable
 
 STATE = Path(os.environ.get("ROMULUS_LAB_STATE", "/run/romulus-lab"))
 LOGS = Path(os.environ.get("ROMULUS_LAB_LOGS", "/var/tmp/romulus-lab"))
-# States of a host that are kept.
+# States that are kept: of a host as it was booted; of host a with the guest; of both with the guest protected.
 CLEAN = "clean"
 WITH_GUEST = "guest"
+PROTECTED = "protected"
 
 
 class Lab:
@@ -51,9 +52,13 @@ class Lab:
         self.pv = Guest(self.network, "pvguest", "/guest/pv.cfg", 101, 160)
         self.hvm = Guest(self.network, "hvmguest", "/guest/hvm.cfg", 102, 192)
         self.kept = STATE / "kept"
+        self._keeps = False
         self.scenario = "lab"
-        self.sessions: list[subprocess.Popen] = []
-        self.followers: list[EpochFollower] = []
+        self._runs = 0
+        self.timetable = Timetable()
+        self.protections: list[Protection] = []
+        # As it was when the state PROTECTED was taken.
+        self._protected: Protection | None = None
         for host in self.hosts:
             host.adopt()
 
@@ -75,28 +80,29 @@ class Lab:
         say("both hosts are up")
 
     def keep(self) -> None:
-        """Keeps the hosts as they are, clean, and host a with the guest on it: scenarios go back to that within seconds
-        instead of booting anew."""
-        say("keeping the hosts' states, without and with a guest")
-        self._on_each(self.hosts, lambda host: host.keep(CLEAN))
-        self.create(self.pvh, self.a)
-        # QEMU cannot go on from the inside of a guest of the machine's own.
-        self.a.run(f"xl pause {self.pvh.name}")
-        self.a.keep(WITH_GUEST)
-        self._wake(self.pvh, self.a)
+        """Keeps the hosts as they are, clean: scenarios go back to that within seconds instead of booting anew. Other states
+        are kept when they are first there."""
+        for host in self.hosts:
+            machine_state.take([(host.kept(CLEAN), host.machine)])
+        self._keeps = True
 
-    def restart(self, *hosts: Host, with_guest: Host | None = None) -> None:
-        """Hosts as new, whatever a scenario did to them; one of them with the guest, which does not run yet."""
-        kept = {host: host.kept(WITH_GUEST if host is with_guest else CLEAN) for host in hosts}
-        for host in hosts:
-            if host.is_on():
-                self.network.set_link(host.name, True)
-            host.power_on(self.logs, kept[host] if kept[host].exists else None)
-        def begin(host: Host) -> None:
-            host.wait_ready()
-            host.set_clock()
-        self._on_each(hosts, begin)
-        self.install_romulus(*[host for host in hosts if not kept[host].exists])
+    def restart(self, *hosts: Host, states: dict[Host, str] | None = None) -> None:
+        """Hosts as new, or as they were in that state, whatever a scenario did to them: at one moment."""
+        if not hosts:
+            return
+        with self.timetable.spends("reset"):
+            kept = {host: host.kept((states or {}).get(host, CLEAN)) for host in hosts}
+            for host in hosts:
+                if host.is_on():
+                    self.network.set_link(host.name, True)
+                host.power_on(self.logs, kept[host] if kept[host].exists else None)
+            machine_state.go_on(host.machine for host in hosts if kept[host].exists)
+
+            def begin(host: Host) -> None:
+                host.wait_ready()
+                host.set_clock()
+            self._on_each(hosts, begin)
+            self.install_romulus(*[host for host in hosts if not kept[host].exists])
 
     def down(self) -> None:
         self.leave()
@@ -124,27 +130,21 @@ class Lab:
     # -- between scenarios ---------------------------------------------------------------------------------------
 
     def end_sessions(self) -> None:
-        """The commands that were left running on the hosts, from this side."""
-        for session in self.sessions:
-            if session.poll() is None:
-                session.kill()
-            session.wait()
-        for follower in self.followers:
-            follower.stop()
-        self.sessions = []
-        self.followers = []
+        """What follows the commands that were left running on the hosts."""
+        for protection in self.protections:
+            protection.stop()
+        self.protections = []
 
     def leave(self) -> None:
-        """Leaves the hosts as they are, with no process of this command behind."""
+        """Leaves the hosts as they are, with nothing of this command behind."""
         self.end_sessions()
-        for host in self.hosts:
-            host.close_door()
 
     def reset(self) -> None:
         """Hosts as a scenario expects them: on, connected, no domain but dom0, Romulus active, settings at default."""
-        self.end_sessions()
-        self._connect()
-        self.restart(*[host for host in self.hosts if not (host.is_on() and self._clean(host))])
+        with self.timetable.spends("reset"):
+            self.end_sessions()
+            self._connect()
+            self.restart(*[host for host in self.hosts if not (host.is_on() and self._clean(host))])
 
     def _connect(self) -> None:
         for host in self.hosts:
@@ -156,26 +156,44 @@ class Lab:
     def guest_on(self, guest: Guest, host: Host) -> Guest:
         """The guest alone in the lab, answering. One that an earlier scenario has left so is taken as it is: then
         nothing was cleaned up for the run that follows."""
-        self.end_sessions()
-        if not self._is_alone(guest, host):
-            if guest is self.pvh and host.kept(WITH_GUEST).exists:
-                self._connect()
-                self.restart(*self.hosts, with_guest=host)
-                self._wake(guest, host)
-            else:
-                self.reset()
-                self.create(guest, host)
-        guest.ask("dirty 0")
+        with self.timetable.spends("reset"):
+            self.end_sessions()
+            if not self._is_alone(guest, host):
+                if guest is self.pvh and host.kept(WITH_GUEST).exists:
+                    self._connect()
+                    self.restart(*self.hosts, states={host: WITH_GUEST})
+                    wait_for(f"guest {guest.name} to answer", guest.answers, 30, 0.3)
+                else:
+                    self.reset()
+                    self.create(guest, host)
+                    if self._keeps and guest is self.pvh and host is self.a:
+                        machine_state.take([(host.kept(WITH_GUEST), host.machine)])
+            guest.ask("dirty 0")
 
-        def begin(one: Host) -> None:
-            self.install_settings(one)
-            one.run(": >/var/log/messages")
-        self._on_each(self.hosts, begin)
+            def begin(one: Host) -> None:
+                self.install_settings(one)
+                one.run(": >/var/log/messages")
+            self._on_each(self.hosts, begin)
         return guest
 
-    def _wake(self, guest: Guest, host: Host) -> None:
-        host.run(f"xl unpause {guest.name}")
-        wait_for(f"guest {guest.name} to answer", guest.answers, 30, 0.3)
+    def protected(self) -> tuple[Guest, Protection]:
+        """The guest on host a, just protected by host b with every setting at its default. Both hosts go back to that, once
+        it was kept."""
+        if self._protected is None:
+            protection = self.protect(self.guest_on(self.pvh, self.a))
+            protection.wait_epochs(2)
+            if self._keeps:
+                with self.timetable.spends("reset"):
+                    machine_state.take([(host.kept(PROTECTED), host.machine) for host in self.hosts])
+                self._protected = protection
+            return self.pvh, protection
+        with self.timetable.spends("reset"):
+            self.end_sessions()
+            self._connect()
+            self.restart(*self.hosts, states={host: PROTECTED for host in self.hosts})
+            protection = Protection.under_way(self, self._protected)
+            wait_for(f"guest {self.pvh.name} to answer", self.pvh.answers, 30, 0.3)
+        return self.pvh, protection
 
     def _is_alone(self, guest: Guest, host: Host) -> bool:
         try:
@@ -222,10 +240,11 @@ class Lab:
 
     def create(self, guest: Guest, host: Host) -> None:
         """A guest that answers."""
-        begun = time.monotonic()
-        host.run(f"xl create {guest.config}", timeout=90)
-        guest.creation_seconds = time.monotonic() - begun
-        wait_for(f"guest {guest.name} to answer", guest.answers, 120, 0.3)
+        with self.timetable.spends("creation"):
+            begun = time.monotonic()
+            host.run(f"xl create {guest.config}", timeout=90)
+            guest.creation_seconds = time.monotonic() - begun
+            wait_for(f"guest {guest.name} to answer", guest.answers, 120, 0.3)
 
     def protect(
             self, guest: Guest, *options: str, xl: str = "xl", primary: Host | None = None,
@@ -236,7 +255,13 @@ class Lab:
     def start_protection(
             self, guest: Guest, *options: str, xl: str = "xl", primary: Host | None = None,
             backup: Host | None = None) -> Protection:
-        return Protection(self, guest, primary or self.a, backup or self.b, *options, xl=xl)
+        with self.timetable.spends("first copy"):
+            return Protection(self, guest, primary or self.a, backup or self.b, *options, xl=xl)
+
+    def count_run(self) -> int:
+        """So that each has a log of its own."""
+        self._runs += 1
+        return self._runs
 
     def running_copies(self, name: str) -> list[str]:
         """On which hosts that are on a copy of the guest may be scheduled, whatever it is called there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from .host import Host
@@ -22,9 +21,7 @@ def make() -> None:
 
 
 def put(host: Host) -> None:
-    files = [path.name for path in sorted(BUILT.glob("romulus*_amd64.deb"))]
-    with subprocess.Popen(["tar", "-C", str(BUILT), "-cf", "-", *files], stdout=subprocess.PIPE) as archive:
-        run(*host.ssh(f"mkdir -p {FOLDER} && tar -C {FOLDER} --no-same-owner -xf -"), stdin=archive.stdout)
+    host.put_archive(BUILT, [path.name for path in sorted(BUILT.glob("romulus*_amd64.deb"))], FOLDER)
 
 
 def install(host: Host) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from . import agent
 from .follow import LineFollower
 from .guest import Guest, Prober, Reply
 from .host import Host
-from .shell import LabError, TooSlow, wait_for
+from .shell import LabError, Stoppable, TooSlow, wait_for
 
 if TYPE_CHECKING:
     from .lab import Lab
@@ -41,9 +41,10 @@ class EpochLine:
 class EpochFollower(LineFollower):
     """The primary's epoch log as it grows."""
 
-    def __init__(self, host: Host):
-        host.run(f"rm -f {EPOCH_LOG}; touch {EPOCH_LOG}")
-        super().__init__(host, f"tail -n +1 -f {EPOCH_LOG}")
+    def __init__(self, host: Host, is_new: bool):
+        """Of a run that begins; or of one that is under way, from now on: what it wrote before came at other moments."""
+        super().__init__(host, f"rm -f {EPOCH_LOG}; touch {EPOCH_LOG}; exec tail -n +1 -f {EPOCH_LOG}" if is_new else
+                         f"exec tail -n 0 -f {EPOCH_LOG}")
 
     @property
     def epochs(self) -> list[EpochLine]:
@@ -51,38 +52,68 @@ class EpochFollower(LineFollower):
                 if re.fullmatch(r"\d+(,-?\d+)+", line)]
 
 
-class Protection:
-    """`xl remus` on one host, left running."""
+class Protection(Stoppable):
+    """`xl remus` on one host, in a session of its own there: it goes on when nobody listens any more, and in a kept state."""
 
     def __init__(self, lab: "Lab", guest: Guest, primary: Host, backup: Host, *options: str, xl: str = "xl"):
+        self._look_at(lab, guest, primary, backup)
+        self._output = f"/tmp/remus-{guest.name}-{self._number}.log"
+        # Both are there before the first line is written.
+        self.follower = EpochFollower(primary, True)
+        command = f"{xl} remus {' '.join(options)} {guest.name} host{backup.name}"
+        self._running = primary.start(
+            f"lab-run {self._output} {command} && exec tail -n +1 -f {self._output}", agent.appending(self.log))
+
+    @classmethod
+    def under_way(cls, lab: "Lab", earlier: "Protection") -> "Protection":
+        """The same run, where the hosts have gone back to a state that was kept of it."""
+        self = cls.__new__(cls)
+        self._look_at(lab, earlier.guest, earlier.primary, earlier.backup)
+        self._output = earlier._output
+        self.follower = EpochFollower(self.primary, False)
+        self._running = self.primary.start(f"exec tail -n +1 -f {self._output}", agent.appending(self.log))
+        return self
+
+    def _look_at(self, lab: "Lab", guest: Guest, primary: Host, backup: Host) -> None:
         self.guest = guest
         self.primary = primary
         self.backup = backup
-        number = len(lab.sessions) + 1
-        self.log = lab.logs / f"{lab.scenario}-remus-{number}.log"
-        self.follower = EpochFollower(primary)
-        lab.followers.append(self.follower)
-        self.process = primary.spawn(f"exec {xl} remus {' '.join(options)} {guest.name} host{backup.name}", self.log)
-        lab.sessions.append(self.process)
+        self.timetable = lab.timetable
+        lab.protections.append(self)
+        self._number = lab.count_run()
+        self.log = lab.logs / f"{lab.scenario}-remus-{self._number}.log"
 
     @property
     def text(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     @property
     def romulus_lines(self) -> list[str]:
         return [line for line in self.text.splitlines() if line.startswith("romulus:")]
 
+    @property
+    def exit_status(self) -> int | None:
+        """xl's, which lab-run writes behind its last line; None while it runs, or when the host was lost before."""
+        match = re.search(r"^lab: exit status (\d+)$", self.text, re.MULTILINE)
+        return int(match[1]) if match else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Or nobody will hear of it any more."""
+        return self.exit_status is not None or self._running.status is not None
+
     def wait_text(self, pattern: str, timeout: float) -> re.Match:
         def found() -> re.Match | None:
+            ended = self.has_ended
             match = re.search(pattern, self.text)
-            if match is None and self.process.poll() is not None:
+            if match is None and ended:
                 raise TooSlow(f"xl remus ended without saying /{pattern}/:\n{self.tail()}")
             return match
         return wait_for(f"xl remus to say /{pattern}/ (it said:\n{self.tail()})", found, timeout)
 
     def wait_protected(self, timeout: float = 120) -> "Protection":
-        self.wait_text(r"romulus: .*protected: ", timeout)
+        with self.timetable.spends("first copy"):
+            self.wait_text(r"romulus: .*protected: ", timeout)
         return self
 
     def wait_epochs(self, count: int, timeout: float = 60) -> None:
@@ -91,19 +122,22 @@ class Protection:
 
         def are_there() -> bool:
             if self.follower.has_ended:
-                raise TooSlow("nobody follows the epochs any more: the login on the host has failed")
+                raise TooSlow(f"nobody follows the epochs any more; xl remus said:\n{self.tail()}")
             return len(self.follower.epochs) >= goal
         wait_for(f"{count} more epochs", are_there, timeout)
 
-    def wait_end(self, timeout: float = 60) -> int:
-        """xl's exit status."""
-        try:
-            return self.process.wait(timeout)
-        except subprocess.TimeoutExpired as error:
-            raise TooSlow(f"xl remus did not end within {timeout:.0f} s:\n{self.tail()}") from error
+    def wait_end(self, timeout: float = 60) -> int | None:
+        """xl's exit status; None when its host was lost."""
+        wait_for(f"xl remus to end:\n{self.tail()}", lambda: self.has_ended, timeout)
+        return self.exit_status
 
     def tail(self) -> str:
         return "\n".join(self.text.splitlines()[-12:])
+
+    def stop(self) -> None:
+        """Nobody listens any more; the run goes on."""
+        self._running.stop()
+        self.follower.stop()
 
 
 @dataclass
@@ -128,7 +162,8 @@ def watch_failover(protection: Protection, prober: Prober, moment: float, timeou
     """Waits until the guest answers again after the fault at `moment`, and holds it to the promises."""
     known = [line for line in protection.follower.epochs if line.arrived < moment]
     before = prober.last_before(moment)
-    after = prober.wait_first_after(moment, timeout)
+    with protection.timetable.spends("failover"):
+        after = prober.wait_first_after(moment, timeout)
     lines = wait_for("the backup's failover line", lambda: protection.backup.syslog("failover: "), 10)
     match = FAILOVER_LINE.search(lines[-1])
     if match is None:

@@ -11,10 +11,13 @@ import traceback
 from pathlib import Path
 
 from .lab import Lab
+from .packages import REPOSITORY
 from .shell import LabError, TooSlow, say
 
 SCENARIOS = Path(__file__).resolve().parent.parent / "scenarios"
 LONGEST_SECONDS = 300
+# The newest run's times; the others' are beside their logs.
+TIMES = REPOSITORY / "build/lab-times.csv"
 # In one run; a lab that needs more has a fault and not a slow moment.
 MOST_REPEATS = 3
 
@@ -55,6 +58,7 @@ def run_all(lab: Lab, scenarios: list[str], budget: float) -> bool:
         module = load(name)
         say(f"{name}: {module.__doc__.splitlines()[0]}")
         begun = time.monotonic()
+        lab.timetable.begin()
         problem = _run_one(lab, name, module, started + budget)
         if isinstance(problem, TooSlow) and len(repeated) < MOST_REPEATS:
             repeated.append(name)
@@ -70,12 +74,24 @@ def run_all(lab: Lab, scenarios: list[str], budget: float) -> bool:
             failed.append(f"{name}: {reason}")
             say(f"{name}: FAILED after {seconds:.0f} s: {reason}")
             _keep_evidence(lab, name)
+        lab.timetable.end(name)
+    _say_times(lab, time.monotonic() - started, budget)
     for name in repeated:
         print(f"repeated: {name}")
     for one in failed:
         print(f"failed: {one}")
     print(f"{passed} passed, {len(failed)} failed", flush=True)
     return not failed
+
+
+def _say_times(lab: Lab, seconds: float, budget: float) -> None:
+    """Where the time went, for a person and for who compares."""
+    print("\n" + lab.timetable.text() + "\n", flush=True)
+    lab.timetable.write(lab.logs / "times.csv")
+    lab.timetable.write(TIMES)
+    if seconds > budget:
+        slowest = ", ".join(f"{name} {taken:.0f} s" for name, taken in lab.timetable.slowest(5))
+        print(f"the scenarios took {seconds:.0f} s, more than the {budget:.0f} that they have; the slowest: {slowest}")
 
 
 class _TimeOut(BaseException):

@@ -7,8 +7,7 @@ from romlab.protection import watch_failover
 
 
 def run(lab):
-    guest = lab.guest_on(lab.pvh, lab.a)
-    protection = lab.protect(guest)
+    guest, protection = lab.protected()
     with Prober(guest) as prober:
         protection.wait_epochs(3)
         lab.a.run("xl destroy guest")

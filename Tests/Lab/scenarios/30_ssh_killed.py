@@ -5,8 +5,7 @@ from romlab.shell import wait_for
 
 
 def run(lab):
-    guest = lab.guest_on(lab.pvh, lab.a)
-    protection = lab.protect(guest)
+    guest, protection = lab.protected()
     protection.wait_epochs(2)
     lab.a.run("pkill -KILL -f '^ssh hostb xl migrate-receive'")
     protection.wait_text("the link to the backup.*the guest here is frozen and its output held", 15)

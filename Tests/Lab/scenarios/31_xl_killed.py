@@ -5,8 +5,7 @@ from romlab.shell import wait_for
 
 
 def run(lab):
-    guest = lab.guest_on(lab.pvh, lab.a)
-    protection = lab.protect(guest)
+    guest, protection = lab.protected()
     protection.wait_epochs(2)
     lab.a.run("pkill -KILL -f '^/usr/lib/xen.*/xl remus'")
     wait_for("the backup to take over", lambda: lab.b.syslog("failover: "), 20)

@@ -16,8 +16,11 @@ DETECTION_SECONDS = 1.2
 def run(lab):
     # The guest goes to and fro: from where a cut has left it, it is protected by the host that lost its power.
     for primary, backup, family, rate in ((lab.a, lab.b, socket.AF_INET, 8), (lab.b, lab.a, socket.AF_INET6, 32)):
-        guest = lab.guest_on(lab.pvh, primary)
-        protection = lab.protect(guest, primary=primary, backup=backup)
+        if primary is lab.a:
+            guest, protection = lab.protected()
+        else:
+            guest = lab.guest_on(lab.pvh, primary)
+            protection = lab.protect(guest, primary=primary, backup=backup)
         guest.ask(f"dirty {rate}")
         with Stream(guest, family) as stream, Prober(guest, family) as prober:
             protection.wait_epochs(5)

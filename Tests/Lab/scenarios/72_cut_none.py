@@ -13,10 +13,7 @@ RELEASE_SECONDS = 0.3
 
 
 def run(lab):
-    guest = lab.guest_on(lab.pvh, lab.a)
-    for host in lab.hosts:
-        lab.install_settings(host, arbiter="none")
-    protection = lab.protect(guest)
+    guest, protection = lab.protected()
     with Sniffer(guest) as sniffer, Stream(guest) as stream, Prober(guest) as prober:
         protection.wait_epochs(4)
         assert sniffer.frames_from("a") and not sniffer.frames_from("b")

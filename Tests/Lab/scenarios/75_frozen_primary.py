@@ -12,8 +12,7 @@ FROZEN_SECONDS = 10
 
 
 def run(lab):
-    guest = lab.guest_on(lab.pvh, lab.a)
-    protection = lab.protect(guest)
+    guest, protection = lab.protected()
     with Sniffer(guest) as sniffer, Stream(guest) as stream, Prober(guest) as prober:
         protection.wait_epochs(4)
         frozen = time.monotonic()

@@ -19,10 +19,7 @@ def run(lab):
 
 
 def _frozen(lab, decide):
-    guest = lab.guest_on(lab.pvh, lab.a)
-    for host in lab.hosts:
-        lab.install_settings(host, arbiter="none")
-    protection = lab.protect(guest)
+    guest, protection = lab.protected()
     with Stream(guest) as stream, Prober(guest) as prober:
         protection.wait_epochs(4)
         lab.b.power_cut()

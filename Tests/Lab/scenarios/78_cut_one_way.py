@@ -12,8 +12,7 @@ LONGEST_SECONDS = 400
 
 def run(lab):
     for deaf, mute in (("b", "a"), ("a", "b")):
-        guest = lab.guest_on(lab.pvh, lab.a)
-        protection = lab.protect(guest)
+        guest, protection = lab.protected()
         with Stream(guest) as stream, Prober(guest) as prober:
             protection.wait_epochs(4)
             cut = time.monotonic()

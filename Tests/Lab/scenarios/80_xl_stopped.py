@@ -9,8 +9,7 @@ XL = "'^/usr/lib/xen.*/xl remus'"
 
 
 def run(lab):
-    guest = lab.guest_on(lab.pvh, lab.a)
-    protection = lab.protect(guest)
+    guest, protection = lab.protected()
     # Ctrl-Z, first: nothing happens.
     lab.a.run(f"pkill -TSTP -f {XL}")
     protection.wait_epochs(3)
