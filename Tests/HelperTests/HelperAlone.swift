@@ -48,8 +48,16 @@ final class HelperAlone: Sendable {
     let surroundings: Surroundings
     private let saver: HelperProcess.Service
 
-    init(in folder: TemporaryFolder, engine: Engine = .stock, pages: Int = 512, _ steps: Steps) throws {
-        let source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: pages, seed: 3)
+    convenience init(in folder: TemporaryFolder, engine: Engine = .stock, pages: Int = 512, _ steps: Steps) throws {
+        try self.init(
+            saving: SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: pages, seed: 3), in: folder,
+            engine: engine, steps)
+    }
+
+    init(
+        saving source: SimulatedDomain, in folder: TemporaryFolder, engine: Engine = .stock, _ steps: Steps,
+        observe: @escaping @Sendable (HelperMessage) -> Void = { _ in }
+    ) throws {
         let pair = try Descriptor.messageSockets()
         let control = try OpenFile(duplicating: pair.one.raw)
         let controlForHelper = try OpenFile(duplicating: pair.other.raw)
@@ -70,6 +78,7 @@ final class HelperAlone: Sendable {
                 try steps.afterCheckpoint(surroundings, UInt64(epoch) + 1)
                 return true
             },
+            observe: observe,
             adjust: {
                 guard let file = try? OpenFile(duplicating: lease.descriptor) else { return }
                 ProtectedGuest.hook(&$0, control: controlForHelper, link: link, lease: file)

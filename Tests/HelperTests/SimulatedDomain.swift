@@ -46,11 +46,15 @@ final class SimulatedDomain: @unchecked Sendable {
 
     /// A running PVH guest with content that depends on `seed` alone. Its last two pages are the xenstore's and the
     /// console's, which a restore clears.
-    convenience init(guestAt path: String, domid: UInt32, pageCount: Int, seed: UInt64) throws {
+    ///
+    /// - Parameter void: frame numbers without a page, besides the usual hole.
+    convenience init(
+        guestAt path: String, domid: UInt32, pageCount: Int, seed: UInt64, void: Range<Int> = 0..<0
+    ) throws {
         precondition(pageCount >= Self.holes.upperBound + 2, "room for the hole and the special pages")
         try self.init(emptyAt: path, domid: domid, pageCount: pageCount)
         let types = simxen_types(raw)!
-        for page in 0..<pageCount where !Self.holes.contains(page) {
+        for page in 0..<pageCount where !Self.holes.contains(page) && !void.contains(page) {
             types[page] = UInt8(SIMXEN_PAGE_RAM.rawValue)
             simxen_fill_page(raw, UInt64(page), seed)
         }

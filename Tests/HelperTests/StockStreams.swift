@@ -33,11 +33,13 @@ enum StockStreams {
         _ domain: SimulatedDomain, to stream: OpenFile,
         whileSuspended: @escaping @Sendable (_ epoch: Int) throws -> Void = { _ in },
         afterEpoch: @escaping @Sendable (_ epoch: Int) throws -> Bool,
+        observe: @escaping @Sendable (HelperMessage) -> Void = { _ in },
         adjust: (inout HelperProcess.Configuration) -> Void = { _ in }
     ) throws -> HelperProcess.Service {
         try LibxlStream.writeStart(to: stream.descriptor)
         let epoch = EpochCounter()
         var callbacks = HelperProcess.Callbacks()
+        callbacks.observe = observe
         callbacks.suspend = {
             try domain.suspend()
             try whileSuspended(epoch.current)

@@ -59,6 +59,38 @@ import Testing
         #expect(buffer.freeBytes == storage.count - buffer.filledBytes)
     }
 
+    @Test func aWalkGivesEveryFrameNumberOnceWhateverIsFound() {
+        var generator = SystemRandomNumberGenerator()
+        for frameCount in [1, 500, 0xF0000, 0xFF000, 0x10_0000, 0x12_3456] {
+            var walk = FrameWalk(frameCount: frameCount)
+            var room = [UInt64](repeating: 0, count: 510)
+            var seen = [UInt8](repeating: 0, count: frameCount)
+            while true {
+                let count = room.withUnsafeMutableBufferPointer { walk.next(into: $0) }
+                if count == 0 { break }
+                for frame in room.prefix(count) { seen[Int(frame)] += 1 }
+                if Bool.random(using: &generator) { walk.foundNothing() }
+            }
+            #expect(walk.isDone && seen.allSatisfy { $0 == 1 }, "\(frameCount)")
+        }
+    }
+
+    @Test func aWalkComesEarlyToWhereThereIsSomething() {
+        // A PVH guest of 160 MiB.
+        let pages = [0..<40_960, 0xFC000..<0xFC009, 0xFEFF8..<0xFF000]
+        var walk = FrameWalk(frameCount: 0xFF000)
+        var room = [UInt64](repeating: 0, count: 510)
+        var (found, asked) = (0, 0)
+        while found < pages.map(\.count).reduce(0, +) {
+            let count = room.withUnsafeMutableBufferPointer { walk.next(into: $0) }
+            asked += count
+            let here = room.prefix(count).count { frame in pages.contains { $0.contains(Int(frame)) } }
+            if here == 0 { walk.foundNothing() }
+            found += here
+        }
+        #expect(asked < 43_000, "\(asked)")
+    }
+
     @Test func theFirstCopyStopsWhereAnotherRoundWouldNotGainMuch() {
         func rounds(_ dirty: [Int]) -> Int {
             var policy = LivePolicy(pages: 100_000)

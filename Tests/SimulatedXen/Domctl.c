@@ -29,7 +29,7 @@ int get_domain_info(struct xen_domctl *op) {
         info->flags |= XEN_DOMINF_shutdown | simxen_load(&domain->shutdown_reason) << XEN_DOMINF_shutdownshift;
     else if (!(info->flags & XEN_DOMINF_paused))
         info->flags |= XEN_DOMINF_running;
-    info->tot_pages = populated_pages(&past_last) + simxen_kept_frames(domain);
+    info->tot_pages = populated_pages(&past_last) + simxen_kept_frames(domain) + domain->waiting_pages;
     info->max_pages = domain->page_count;
     info->nr_online_vcpus = 1;
     info->gpaddr_bits = 36;
@@ -82,6 +82,9 @@ static int shadow_op(struct xen_domctl_shadow_op *op) {
 static int get_page_types(struct xen_domctl_getpageframeinfo3 *op) {
     if (op->num > MAX_TYPE_BATCH)
         return -E2BIG;
+    uint64_t asked = __atomic_add_fetch(&domain->types_asked, op->num, __ATOMIC_SEQ_CST);
+    if (domain->late_after && asked >= domain->late_after && simxen_types(domain)[domain->late_page] == SIMXEN_PAGE_HOLE)
+        simxen_populate(domain, domain->late_page, domain->late_seed);
     for (uint64_t i = 0; i < op->num; i++) {
         xen_pfn_t n = op->array.p[i];
         uint8_t type = n < domain->page_count ? simxen_types(domain)[n] : (uint8_t)SIMXEN_PAGE_HOLE;

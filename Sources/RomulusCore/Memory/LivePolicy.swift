@@ -19,7 +19,6 @@ public struct LivePolicy {
 
     /// - Parameter pages: those that were written during the last one.
     public mutating func roundBegins(pages: Int) {
-        // The first round's count has the holes in the guest's memory too.
         pagesBefore = self.pages
         self.pages = pages
         round += 1

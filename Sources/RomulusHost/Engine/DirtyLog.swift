@@ -46,10 +46,6 @@ final class DirtyLog {
         isOn = true
     }
 
-    func markAll() {
-        words.update(repeating: .max, count: (pageCount + 63) / 64)
-    }
-
     /// Reads the log and begins it anew.
     ///
     /// - Parameter isFinal: whether the guest stands still.

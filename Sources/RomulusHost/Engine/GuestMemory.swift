@@ -23,13 +23,17 @@ final class GuestMemory {
 
     private struct Chunk {
         var base: UnsafeMutableRawPointer?
-        /// When it was mapped, by `round`.
+        /// When it was mapped.
         var round = 0
+        var batch = 0
     }
 
     /// Which pages of the mapped chunks are there, a bit for each.
     private let present: UnsafeMutableBufferPointer<UInt64>
     private var round = 1
+    private var batch = 1
+    /// Whether every page that was read in this round is still mapped, and so is still the guest's.
+    private(set) var holdsTheRound = true
     private var mayHaveChanged = true
     private var countedPages: UInt = 0
 
@@ -65,8 +69,11 @@ final class GuestMemory {
 
     // MARK: What a page is
 
+    /// Begins a batch.
+    ///
     /// - Parameter entries: PFNs, at most `typesAtOnce`; each gets its type in bits 63-60, as PAGE_DATA has it.
     func addTypes(to entries: UnsafeMutableBufferPointer<UInt64>) throws(SystemError) {
+        batch += 1
         for index in entries.indices { frames[index] = UInt(entries[index]) }
         try readTypes(entries.count)
         for index in entries.indices { entries[index] |= UInt64(frames[index]) << LibxcFormat.pageTypeShift }
@@ -92,6 +99,7 @@ final class GuestMemory {
     /// - Parameter pages: the guest's count of pages, where the guest stands still; nil while it runs.
     func beginRound(countedPages pages: UInt?) {
         round += 1
+        holdsTheRound = true
         if let pages { mayHaveChanged = mayHaveChanged || pages > countedPages } else { mayHaveChanged = true }
     }
 
@@ -105,7 +113,10 @@ final class GuestMemory {
     func prepare(_ number: Int) throws(SystemError) {
         let index = number / chunkPages
         let chunk = chunks[index]
-        if chunk.base == nil || chunk.round != round && (mayHaveChanged || !isPresent(number)) { try map(index) }
+        let isOld = chunk.round != round && mayHaveChanged
+        // Where it was not there, it may be now; where the guest lets go of many, one try in a batch will do.
+        let isNew = chunk.batch != batch && !isPresent(number)
+        if chunk.base == nil || isOld || isNew { try map(index) }
     }
 
     /// A page that was prepared; nil where there was none when it was mapped. Valid until something is prepared.
@@ -152,7 +163,7 @@ final class GuestMemory {
             let base = xenforeignmemory_map(
                 handle, domain, PROT_READ, count, frames.baseAddress, errors.baseAddress)
         else { throw SystemError("the guest's memory cannot be mapped") }
-        chunks[index] = Chunk(base: base, round: round)
+        chunks[index] = Chunk(base: base, round: round, batch: batch)
         for offset in 0..<count where errors[offset] == 0 {
             present[(first + offset) / 64] |= 1 << UInt64((first + offset) % 64)
         }
@@ -160,6 +171,7 @@ final class GuestMemory {
 
     private func unmap(_ index: Int) {
         guard let base = chunks[index].base else { return }
+        if chunks[index].round == round { holdsTheRound = false }
         let first = index * chunkPages
         let count = min(chunkPages, pageCount - first)
         xenforeignmemory_unmap(handle, base, count)

@@ -46,7 +46,6 @@ public final class NativeSave {
     private let configuration: Configuration
     private let callbacks: save_callbacks
     private let note: (EpochTimes.Copying) -> Void
-    private let pageCount: Int
     private let log: DirtyLog
     private let memory: GuestMemory
     private let machine: MachineState
@@ -54,6 +53,10 @@ public final class NativeSave {
     private var buffer: RecordBuffer
     private let entries: UnsafeMutableBufferPointer<UInt64>
     private let contents: UnsafeMutableBufferPointer<UnsafeRawPointer?>
+    /// What the first copy has not looked at, and how many pages the guest had when it stopped; see `copyAll`.
+    private var walk: FrameWalk
+    private var pagesFound: UInt = 0
+    private var isFirstEpoch = true
     private var isDeviceModelLogging = false
     private var progressPrefix: UnsafeMutablePointer<CChar>?
 
@@ -72,9 +75,9 @@ public final class NativeSave {
         guard xc_domain_nr_gpfns(interface, configuration.domain, &pages) >= 0, pages > 0 else {
             throw SystemError("the size of the guest's memory cannot be read")
         }
-        pageCount = Int(pages)
-        log = try DirtyLog(interface, configuration.domain, pageCount: pageCount)
-        memory = try GuestMemory(interface, configuration.domain, pageCount: pageCount)
+        walk = FrameWalk(frameCount: Int(pages))
+        log = try DirtyLog(interface, configuration.domain, pageCount: Int(pages))
+        memory = try GuestMemory(interface, configuration.domain, pageCount: Int(pages))
         machine = MachineState(interface, configuration.domain)
         let least = RecordBuffer.pageDataBytes(pages: Self.batchPages) + MachineState.roomBytes
         staging = try MappedMemory(byteCount: max(configuration.stagingBytes, least))
@@ -123,17 +126,64 @@ public final class NativeSave {
 
     /// While the guest runs: everything once, then what was written meanwhile, until another round would not gain much.
     private func copyLive() throws(SystemError) {
-        log.markAll()
-        var policy = LivePolicy(pages: pageCount)
-        while true {
+        setProgressPrefix("Frames iteration 0")
+        memory.beginRound(countedPages: nil)
+        var policy = LivePolicy(pages: try copyAll())
+        try writeOut()
+        while policy.goesOn {
+            policy.roundBegins(pages: try log.take(isFinal: false))
             setProgressPrefix("Frames iteration \(policy.round)")
             memory.beginRound(countedPages: nil)
-            try copyDirty(isFirstCopy: true, expectedPages: policy.pages)
+            try copyLeftOut(countedPages: try Self.info(interface, configuration.domain).nr_pages)
+            try copyDirty(progressOf: policy.pages)
             try writeOut()
-            guard policy.goesOn else { break }
-            policy.roundBegins(pages: try log.take(isFinal: false))
         }
         setProgressPrefix(nil)
+    }
+
+    /// Every page of the guest: until all frame numbers were looked at, or as many pages were found as the guest has.
+    ///
+    /// Xen counts as the guest's (tot_pages without extra_pages) what has contents here and a little more: pages that wait
+    /// for populate-on-demand, were given back and are still mapped, have failed, or were taken out of its memory for a
+    /// device model. What is Xen's own (shared info, grant frames, the APIC page, traces) is not counted and has no contents
+    /// here. A page has one frame number, and while it is mapped it stays counted. So when as many were found, and are
+    /// mapped, as are counted *now*, these are all. Where the count is never reached, the walk goes to its end.
+    ///
+    /// What has contents here and is no further page in the count is another domain's, which only a domain may map that
+    /// serves one, and the guest's own that it was granted by itself. So many others could be missed, if they are alone, and
+    /// in none of the places where a walk begins: it stops only where there is nothing.
+    ///
+    /// - Returns: how many pages were found.
+    private func copyAll() throws(SystemError) -> Int {
+        var found: UInt = 0
+        var counted = try Self.info(interface, configuration.domain).nr_pages
+        while true {
+            xc_report_progress_step(interface, min(found, counted), counted)
+            let count = walk.next(into: entries)
+            if count == 0 { break }
+            let copied = try copy(first: count, namesHoles: false)
+            found += UInt(copied)
+            if copied > 0 { continue }
+            walk.foundNothing()
+            if found < counted { continue }
+            counted = try Self.info(interface, configuration.domain).nr_pages
+            if found == counted, memory.holdsTheRound { break }
+        }
+        xc_report_progress_step(interface, counted, counted)
+        pagesFound = found
+        return Int(found)
+    }
+
+    /// A page that came into being since `copyAll` stopped may be where it has not looked.
+    ///
+    /// - Parameter pages: the guest's count of them now.
+    private func copyLeftOut(countedPages pages: UInt) throws(SystemError) {
+        guard pages > pagesFound else { return }
+        while true {
+            let count = walk.next(into: entries)
+            if count == 0 { break }
+            _ = try copy(first: count, namesHoles: false)
+        }
     }
 
     /// libxenctrl keeps the pointer.
@@ -150,10 +200,13 @@ public final class NativeSave {
         guard let suspend = callbacks.suspend, suspend(callbacks.data) != 0 else {
             throw SystemError("the guest was not suspended", code: EAGAIN)
         }
-        memory.beginRound(countedPages: try suspendedInfo().nr_pages)
+        let pages = try suspendedInfo().nr_pages
+        memory.beginRound(countedPages: pages)
         _ = try log.take(isFinal: true)
         let logRead = MonotonicTime.now
-        try copyDirty(isFirstCopy: false)
+        if isFirstEpoch { try copyLeftOut(countedPages: pages) }
+        isFirstEpoch = false
+        try copyDirty()
         note(.init(logRead: logRead, pagesCopied: .now))
         try makeRoom(MachineState.roomBytes)
         try machine.write(to: &buffer)
@@ -190,49 +243,56 @@ public final class NativeSave {
 
     // MARK: Pages
 
-    /// - Parameter isFirstCopy: then a page that is not there need not be named, for the backup has none either.
-    private func copyDirty(isFirstCopy: Bool, expectedPages: Int = 0) throws(SystemError) {
+    /// - Parameter progressOf: so many pages were written; nil where the guest stands still, and nobody is told.
+    private func copyDirty(progressOf total: Int? = nil) throws(SystemError) {
         var scan = log.scan
         var done = 0
         while true {
             let found = scan.next(into: entries)
             if found == 0 { break }
-            if isFirstCopy { xc_report_progress_step(interface, UInt(min(done, expectedPages)), UInt(expectedPages)) }
+            if let total { xc_report_progress_step(interface, UInt(min(done, total)), UInt(total)) }
             done += found
-            let batch = UnsafeMutableBufferPointer(rebasing: entries[..<found])
-            try memory.addTypes(to: batch)
-            try copy(batch, isFirstCopy: isFirstCopy)
+            _ = try copy(first: found, namesHoles: total == nil)
         }
-        if isFirstCopy { xc_report_progress_step(interface, UInt(expectedPages), UInt(expectedPages)) }
+        if let total { xc_report_progress_step(interface, UInt(total), UInt(total)) }
     }
 
-    private func copy(_ batch: UnsafeMutableBufferPointer<UInt64>, isFirstCopy: Bool) throws(SystemError) {
+    /// - Parameters:
+    ///   - number: so many of `entries` are frame numbers.
+    ///   - namesHoles: not in the first copy, for there the backup has no page either.
+    /// - Returns: how many had contents.
+    private func copy(first number: Int, namesHoles: Bool) throws(SystemError) -> Int {
+        let batch = UnsafeMutableBufferPointer(rebasing: entries[..<number])
+        try memory.addTypes(to: batch)
         try makeRoom(RecordBuffer.pageDataBytes(pages: batch.count))
         for entry in batch where LibxcFormat.pageTypeHasContents(entry >> LibxcFormat.pageTypeShift) == true {
             try memory.prepare(Int(entry & LibxcFormat.pfnMask))
         }
         var count = 0
+        var withContents = 0
         for entry in batch {
             let type = entry >> LibxcFormat.pageTypeShift
             switch LibxcFormat.pageTypeHasContents(type) {
             case true?:
                 contents[count] = memory.page(Int(entry & LibxcFormat.pfnMask))
                 if contents[count] == nil {
-                    // It came into being since, and so is in the next round's log of writes.
-                    if isFirstCopy { continue }
+                    // It is gone since.
+                    if !namesHoles { continue }
                     throw SystemError("page \(entry & LibxcFormat.pfnMask) of the guest cannot be mapped", code: EFAULT)
                 }
+                withContents += 1
             case false?:
-                if isFirstCopy, type == LibxcFormat.invalidPageType { continue }
+                if !namesHoles, type == LibxcFormat.invalidPageType { continue }
                 contents[count] = nil
             case nil: throw SystemError("a page of the guest has the unknown type \(type)", code: ENOTSUP)
             }
             batch[count] = entry
             count += 1
         }
-        guard count > 0 else { return }
+        if count == 0 { return 0 }
         buffer.pageData(
             UnsafeBufferPointer(rebasing: batch[..<count]), UnsafeBufferPointer(rebasing: contents[..<count]))
+        return withContents
     }
 
     // MARK: The stream

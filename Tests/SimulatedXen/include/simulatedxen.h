@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #define SIMXEN_MAGIC 0x3130584d49534e58ULL
-#define SIMXEN_VERSION 3u
+#define SIMXEN_VERSION 4u
 #define SIMXEN_PAGE_LENGTH 4096u
 #define SIMXEN_CONTEXT_CAPACITY 65536u
 #define SIMXEN_PARAM_COUNT 64u
@@ -103,6 +103,12 @@ struct simxen_domain {
     uint32_t context_length;
     uint32_t spares_used;
 
+    uint64_t waiting_pages; /* counted as the guest's, and in no frame: Xen's cache for populate-on-demand */
+    /* Page late_page comes into being, filled from late_seed, when so many types have been asked for; 0 is never. */
+    uint64_t late_after;
+    uint64_t late_page;
+    uint64_t late_seed;
+
     uint64_t copying_allocations; /* of the heap, by whoever copied the suspended guest */
 
     uint32_t tsc_mode;
@@ -120,6 +126,7 @@ struct simxen_domain {
     /* What was asked, since the file was made. */
     uint64_t calls[SIMXEN_CALL_COUNT];
     uint64_t pages_mapped;
+    uint64_t types_asked; /* frame numbers in all GET_PFN_TYPES */
     uint64_t unknown_hypercall;
     uint64_t unknown_command;
 };
@@ -288,6 +295,12 @@ static inline void simxen_fill_page(struct simxen_domain *d, uint64_t n, uint64_
     memset(words, 0, SIMXEN_PAGE_LENGTH);
     for (unsigned i = 0; kind && i < SIMXEN_PAGE_LENGTH / 8; i += kind == 1 ? 61 : 1)
         words[i] = simxen_random(&state);
+}
+
+/* A page where there was none yet. Xen before 4.22 does not log that, nor what is written before the log is read next. */
+static inline void simxen_populate(struct simxen_domain *d, uint64_t n, uint64_t seed) {
+    simxen_fill_page(d, n, seed);
+    __atomic_store_n(simxen_types(d) + n, (uint8_t)SIMXEN_PAGE_RAM, __ATOMIC_SEQ_CST);
 }
 
 /* Overwrites `count` words of page n, somewhere in it. */
