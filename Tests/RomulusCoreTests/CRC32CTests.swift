@@ -38,4 +38,17 @@ import Testing
             #expect(crc.value == checksum(bytes))
         }
     }
+
+    @Test func aPageOfZeroesNeedNotBeRead() {
+        var random = Seeded(3)
+        let zeroes = [UInt8](repeating: 0, count: 4096)
+        for length in 0..<40 {
+            var read = CRC32C()
+            random.bytes(length).withUnsafeBytes { read.update($0) }
+            var known = read
+            zeroes.withUnsafeBytes { read.update($0) }
+            known.updateZeroPage()
+            #expect(known.value == read.value)
+        }
+    }
 }

@@ -25,35 +25,39 @@ public struct PageDecoder {
         }
         var pieces = Pieces(payload.part(from: PageFormat.headerBytes))
         var filledBytes = 0
+        var checksum = CRC32C()
         while !pieces.isAtEnd {
             let room = UnsafeMutableRawBufferPointer(rebasing: output[filledBytes..<expectedBytes])
-            filledBytes += try decodePiece(&pieces, into: room)
+            filledBytes += try decodePiece(&pieces, into: room, &checksum)
         }
-        let decoded = UnsafeRawBufferPointer(output).part(from: 0, count: filledBytes)
         guard filledBytes == expectedBytes else { throw .malformed }
-        guard CRC32C.checksum(decoded) == expectedChecksum else { throw .checksum }
-        return decoded
+        guard checksum.value == expectedChecksum else { throw .checksum }
+        return UnsafeRawBufferPointer(output).part(from: 0, count: filledBytes)
     }
 
     private func decodePiece(
-        _ pieces: inout Pieces, into room: UnsafeMutableRawBufferPointer
+        _ pieces: inout Pieces, into room: UnsafeMutableRawBufferPointer, _ checksum: inout CRC32C
     ) throws(PageError) -> Int {
         let kind = try pieces.kind()
         if kind == .literal {
             let bytes = try pieces.bytes(Int(try pieces.word()))
             guard bytes.count <= room.count else { throw .malformed }
             room.copyMemory(from: bytes)
+            checksum.update(bytes)
             return bytes.count
         }
         guard room.count >= PageFormat.pageBytes else { throw .malformed }
         if kind == .zero {
             UnsafeMutableRawBufferPointer(rebasing: room[..<PageFormat.pageBytes]).initializeMemory(
                 as: UInt8.self, repeating: 0)
+            checksum.updateZeroPage()
             return PageFormat.pageBytes
         }
         let page = try slot(try pieces.word())
         try update(page, kind, &pieces)
-        room.copyMemory(from: UnsafeRawBufferPointer(start: page, count: PageFormat.pageBytes))
+        let contents = UnsafeRawBufferPointer(start: page, count: PageFormat.pageBytes)
+        room.copyMemory(from: contents)
+        checksum.update(contents)
         return PageFormat.pageBytes
     }
 

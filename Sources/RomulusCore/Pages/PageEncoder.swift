@@ -96,12 +96,16 @@ public struct PageEncoder {
     /// The guest's page `number`, where `hasRoomForPage`.
     public mutating func page(_ number: UInt64, _ page: UnsafePointer<UInt8>) {
         literalAt = nil
-        noteDecoded(UnsafeRawBufferPointer(start: page, count: PageFormat.pageBytes))
         if romulus_page_is_zero(page) {
+            checksum.updateZeroPage()
+            decodedBytes += PageFormat.pageBytes
             cache.forget(number)
             append(.zero)
             counts.zero += 1
-        } else if let slot = cache.find(number) {
+            return
+        }
+        noteDecoded(UnsafeRawBufferPointer(start: page, count: PageFormat.pageBytes))
+        if let slot = cache.find(number) {
             changed(page, in: slot)
         } else {
             new(page, in: cache.admit(number))
