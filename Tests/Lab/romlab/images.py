@@ -11,22 +11,22 @@ import lzma
 import os
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
+from . import releases
+from .releases import Release
 from .shell import LabError, run, say
 
 HERE = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("ROMULUS_LAB_CACHE", "/var/cache/romulus-lab"))
 
-DOM0_PACKAGES = (
-    "xen-utils-4.17 xen-utils-common xenstore-utils openssh-server openssh-client iproute2 kmod procps busybox-static"
-    " etcd-client libnl-route-3-200 qemu-system-xen qemu-system-data seabios ipxe-qemu").split()
 # Directories of the kernel's modules that a dom0 of the lab, or a guest, may ask for.
 MODULE_DIRECTORIES = (
     "kernel/drivers/block kernel/drivers/net/xen-netback kernel/drivers/net/virtio_net.ko kernel/drivers/net/tun.ko"
     " kernel/drivers/net/ifb.ko kernel/drivers/net/net_failover.ko kernel/drivers/net/xen-netfront.ko"
-    " kernel/drivers/xen kernel/drivers/virtio kernel/net/bridge kernel/net/802 kernel/net/llc kernel/net/sched"
-    " kernel/net/ipv6 kernel/net/core kernel/fs/ext4 kernel/fs/jbd2 kernel/fs/mbcache.ko kernel/lib"
+    " kernel/drivers/xen kernel/drivers/virtio kernel/net/bridge kernel/net/802 kernel/net/llc"
+    " kernel/net/sched kernel/net/ipv6 kernel/net/core kernel/fs/ext4 kernel/fs/jbd2 kernel/fs/mbcache.ko kernel/lib"
     " kernel/crypto kernel/arch/x86/crypto kernel/drivers/net/veth.ko").split()
 
 
@@ -45,33 +45,62 @@ class Images:
 
 def prepare() -> Images:
     """Images for the present state of the provisioning files and of Debian's packages; made when they are missing."""
-    folder = CACHE / _key()
+    release = releases.wanted()
+    folder = CACHE / f"{release.suite}-{_key(release)}"
     if not (folder / "complete").exists():
         say(f"making the lab's images in {folder} (about two minutes, once)")
-        _forget_old()
+        _forget_old(release)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        _make(folder, Images(folder))
+        _make(release, folder, Images(folder))
         (folder / "complete").touch()
-    return Images(folder)
+    images = Images(folder)
+    if own := os.environ.get("ROMULUS_LAB_XEN"):
+        images.xen = _own_hypervisor(Path(own))
+    return images
 
 
-def _forget_old() -> None:
-    """Keeps the two newest sets: a branch and its base may take turns."""
-    if not CACHE.is_dir():
-        return
-    old = sorted((path for path in CACHE.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for path in old[:-1]:
+def _forget_old(release: Release) -> None:
+    """Keeps the two newest sets of each release: a branch and its base may take turns."""
+    sets = [path for path in _made_for(release, "*") if path.is_dir()]
+    for path in sorted(sets, key=lambda path: path.stat().st_mtime)[:-1]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _key() -> str:
+def _made_for(release: Release, pattern: str) -> list[Path]:
+    """What the cache has that is no other release's."""
+    others = [suite for suite in releases.RELEASES if suite != release.suite]
+    return [path for path in CACHE.glob(pattern) if not any(suite in path.name for suite in others)]
+
+
+def _own_hypervisor(file: Path) -> Path:
+    """One of the user's own build in place of Debian's, as Xen's build leaves it: boots with the same images. A copy,
+    because a run's hosts boot again and again, and must not meet another build."""
+    try:
+        program = file.read_bytes()
+        program = gzip.decompress(program) if program.startswith(b"\x1f\x8b") else program
+    except (OSError, EOFError, zlib.error) as error:
+        raise LabError(f"ROMULUS_LAB_XEN={file}: {error}") from error
+    # A 32-bit file is all that QEMU loads.
+    if not program.startswith(b"\x7fELF\x01"):
+        raise LabError(f"ROMULUS_LAB_XEN={file} is no hypervisor to boot: name Xen's `xen` or `xen.gz`")
+    kept = CACHE / f"own-xen-{hashlib.sha256(program).hexdigest()[:16]}"
+    if not kept.exists():
+        for old in CACHE.glob("own-xen-*"):
+            old.unlink()
+        kept.with_suffix(".new").write_bytes(program)
+        kept.with_suffix(".new").rename(kept)
+    say(f"the hypervisor is {file}")
+    return kept
+
+
+def _key(release: Release) -> str:
     digest = hashlib.sha256()
     folders = [HERE / name for name in ("provision", "guest", "witness", "agent")]
-    for path in sorted([*(path for folder in folders for path in folder.rglob("*")), Path(__file__)]):
-        if path.is_file():
-            digest.update(path.name.encode() + path.read_bytes())
-    for package in ("linux-image-amd64", "xen-hypervisor-4.17-amd64", "xen-utils-4.17"):
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    for path in sorted([*files, Path(__file__), Path(releases.__file__)]):
+        digest.update(str(path.relative_to(HERE)).encode() + path.read_bytes())
+    for package in (release.kernel, release.hypervisor, release.tools):
         digest.update(_candidate(package).encode())
     return digest.hexdigest()[:16]
 
@@ -83,17 +112,18 @@ def _candidate(package: str) -> str:
                 return line.split()[-1]
         if attempt == 0:
             run("apt-get", "update", "-qq")
-    raise LabError(f"apt knows no package {package}: run apt-get update, and check that this is Debian 12")
+    raise LabError(f"apt knows no package {package}: run apt-get update, and check that this machine's Debian is the one"
+                   " that the lab is made of")
 
 
-def _make(folder: Path, images: Images) -> None:
+def _make(release: Release, folder: Path, images: Images) -> None:
     work = folder / "work"
     root = work / "root"
     work.mkdir()
-    boot = _unpack_boot_packages(work)
-    _base_root(root, work)
+    boot = _unpack_boot_packages(release, work)
+    _base_root(release, root, work)
     say("kernel, hypervisor, initramfs")
-    images.xen.write_bytes(gzip.decompress((boot / "boot/xen-4.17-amd64.gz").read_bytes()))
+    images.xen.write_bytes(gzip.decompress((boot / release.hypervisor_file).read_bytes()))
     vmlinuz = next(boot.glob("boot/vmlinuz-*-amd64"))
     shutil.copy(vmlinuz, images.bzimage)
     images.kernel.write_bytes(_vmlinux(vmlinuz.read_bytes()))
@@ -114,30 +144,30 @@ def _make(folder: Path, images: Images) -> None:
     shutil.rmtree(work)
 
 
-def _unpack_boot_packages(work: Path) -> Path:
+def _unpack_boot_packages(release: Release, work: Path) -> Path:
     downloads, boot = work / "debs", work / "boot"
     downloads.mkdir()
     boot.mkdir()
-    depends = run("apt-cache", "depends", "linux-image-amd64").stdout
-    kernel = next(word for word in depends.split() if word.startswith("linux-image-6"))
-    run("apt-get", "download", kernel, "xen-hypervisor-4.17-amd64", cwd=downloads,
+    depends = run("apt-cache", "depends", release.kernel).stdout
+    kernel = next(word for word in depends.split() if word.startswith(release.kernel_prefix))
+    run("apt-get", "download", kernel, release.hypervisor, cwd=downloads,
         env={**os.environ, "APT_CONFIG": ""})
     for package in downloads.glob("*.deb"):
         run("dpkg-deb", "-x", package, boot)
     return boot
 
 
-def _base_root(root: Path, work: Path) -> None:
+def _base_root(release: Release, root: Path, work: Path) -> None:
     """Debian with dom0's packages, kept apart: it depends on nothing of ours but the list."""
-    digest = hashlib.sha256(" ".join(DOM0_PACKAGES).encode())
-    for package in ("xen-utils-4.17", "openssh-server", "qemu-system-xen", "base-files"):
+    digest = hashlib.sha256(" ".join(release.dom0_packages).encode())
+    for package in (release.tools, "openssh-server", "qemu-system-xen", "base-files"):
         digest.update(_candidate(package).encode())
-    kept = CACHE / f"base-{digest.hexdigest()[:16]}.tar"
+    kept = CACHE / f"base-{release.suite}-{digest.hexdigest()[:16]}.tar"
     if not kept.exists():
-        for old in CACHE.glob("base-*.tar"):
+        for old in _made_for(release, "base-*.tar"):
             old.unlink()
         say("debootstrap")
-        _debootstrap(root, work)
+        _debootstrap(release, root)
         run("tar", "-C", root, "-cf", kept.with_suffix(".new"), ".")
         kept.with_suffix(".new").rename(kept)
     else:
@@ -145,20 +175,20 @@ def _base_root(root: Path, work: Path) -> None:
         run("tar", "-C", root, "-xf", kept)
 
 
-def debian_sources() -> list[tuple[str, str, str]]:
+def debian_sources(release: Release = releases.BOOKWORM) -> list[tuple[str, str, str]]:
     """The machine's own Debian mirror: site, suite, component."""
     listing = run(
         "apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages").stdout
     sources = sorted({tuple(line.split()) for line in listing.splitlines() if len(line.split()) == 3})
-    return [source for source in sources if source[1].startswith("bookworm")]
+    return [source for source in sources if source[1].startswith(release.suite)]
 
 
-def _debootstrap(root: Path, work: Path) -> None:
-    sources = debian_sources()
-    main = next((site for site, suite, _ in sources if suite == "bookworm"), None)
+def _debootstrap(release: Release, root: Path) -> None:
+    sources = debian_sources(release)
+    main = next((site for site, suite, _ in sources if suite == release.suite), None)
     if main is None:
-        raise LabError("the machine's apt sources name no bookworm mirror")
-    run("debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", root, main, timeout=900)
+        raise LabError(f"the machine's apt sources name no {release.suite} mirror")
+    run("debootstrap", "--variant=minbase", "--include=ca-certificates", release.suite, root, main, timeout=900)
     lines = [f"deb [trusted=yes] {site} {suite} {component}" for site, suite, component in sources]
     (root / "etc/apt/sources.list").write_text("\n".join(lines) + "\n")
     for settings in Path("/etc/apt/apt.conf.d").glob("99*"):
@@ -168,7 +198,7 @@ def _debootstrap(root: Path, work: Path) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
     run("chroot", root, "apt-get", "update", "-qq", env=environment)
     say("dom0's packages")
-    run("chroot", root, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *DOM0_PACKAGES,
+    run("chroot", root, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *release.dom0_packages,
         env=environment, timeout=900)
     for part in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
         shutil.rmtree(root / part, ignore_errors=True)
@@ -178,7 +208,7 @@ def _vmlinux(bzimage: bytes) -> bytes:
     """The ELF kernel inside a bzImage: boots faster than the compressed one, and PVH needs it."""
     offset = bzimage.find(b"\xfd7zXZ\x00")
     if offset < 0:
-        raise LabError("the kernel is not xz-compressed, as Debian 12's is")
+        raise LabError("the kernel is not xz-compressed, as Debian's is")
     decompressor = lzma.LZMADecompressor()
     return decompressor.decompress(bzimage[offset:])
 
