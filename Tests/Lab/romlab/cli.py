@@ -51,11 +51,15 @@ def _up(arguments: list[str]) -> int:
     lab = Lab()
     try:
         lab.up(with_romulus="--stock" not in arguments)
+        for guest in (lab.pvh, lab.pv, lab.hvm):
+            for host in lab.hosts:
+                lab.put_config(guest, host)
         lab.leave()
     except BaseException:
         _take_down(lab)
         raise
-    say("`make lab-ssh HOST=a` opens a shell; `make lab-down` ends it all")
+    say("`make lab-ssh HOST=a` opens a shell, where `xl create /guest/guest.cfg` makes a guest; `make"
+        " lab-down` ends it all")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import select
 import socket
@@ -9,8 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
+from . import network as networks
+from .guest_config import GuestConfig
 from .network import Network
 from .shell import LabError, Stoppable, TooSlow
 
@@ -42,19 +46,45 @@ def make_in_namespace(network: Network, make: Callable[[], socket.socket]) -> so
 
 
 class Guest:
-    """A guest by its configuration in dom0's /guest, where its number is the end of its addresses and its MAC."""
+    """A guest by its configuration, at the addresses of its first interface unless `at` says otherwise."""
 
-    def __init__(self, network: Network, name: str, config: str, number: int, memory_mib: int):
+    def __init__(self, network: Network, configuration: GuestConfig):
         self.network = network
-        self.name = name
-        self.config = config
-        self.number = number
-        self.memory_mib = memory_mib
+        self.configuration = configuration
+        self.name = configuration.name
+        self.memory_mib = configuration.memory_mib
+        # Its file, on a host that it was created on or put on.
+        self.config = configuration.path
         # What `xl create` took of late: how fast the machine is.
         self.creation_seconds = 0.0
-        self.address = f"10.77.0.{number}"
-        self.address6 = f"fd77::{number}"
-        self.mac = bytes((0x00, 0x16, 0x3E, 0x77, 0x00, number))
+        self.vif = 0
+
+    def with_(self, **changes: object) -> "Guest":
+        """A variant, which is to be created itself."""
+        return Guest(self.network, replace(self.configuration, **changes))
+
+    def at(self, vif: int) -> Self:
+        """The same guest as clients of another interface see it."""
+        one = copy.copy(self)
+        one.vif = vif
+        return one
+
+    @property
+    def at_all(self) -> list[Self]:
+        """At each of its interfaces."""
+        return [self.at(vif) for vif in range(self.configuration.vifs)]
+
+    @property
+    def address(self) -> str:
+        return networks.address(self.configuration.number, self.vif)
+
+    @property
+    def address6(self) -> str:
+        return networks.address6(self.configuration.number, self.vif)
+
+    @property
+    def mac(self) -> bytes:
+        return self.configuration.mac(self.vif)
 
     def address_in(self, family: int) -> str:
         return self.address6 if family == socket.AF_INET6 else self.address

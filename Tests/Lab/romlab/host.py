@@ -188,8 +188,9 @@ class Host:
         call, is_there = self._call(command)
         return agent.Running(call, take, is_there)
 
-    def write(self, path: str, text: str) -> None:
-        self._put(f"cat >{shlex.quote(path)}", f"{text}\n".encode())
+    def write(self, path: str, text: str, then: str = "true", timeout: float = 60) -> None:
+        """A file, and what is to be done when it is there, in one command."""
+        self._put(f"cat >{shlex.quote(path)} && {then}", f"{text}\n".encode(), timeout)
 
     def fetch(self, path: str) -> bytes:
         status, content = self.call(f"cat {shlex.quote(path)}")
@@ -207,8 +208,8 @@ class Host:
             ["tar", "-C", str(folder), "-cf", "-", *names], stdout=subprocess.PIPE, check=True).stdout
         self._put(f"mkdir -p {where} && tar -C {where} --no-same-owner -xf -", archive)
 
-    def _put(self, script: str, content: bytes) -> None:
-        status, output = self.call(script, content)
+    def _put(self, script: str, content: bytes, timeout: float = 60) -> None:
+        status, output = self.call(script, content, timeout)
         if status != 0:
             raise LabError(f"host {self.name}: `{script}` exited with {status}: {output.decode(errors='replace')}")
 

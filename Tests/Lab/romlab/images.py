@@ -263,16 +263,15 @@ def _finish_root(root: Path, images: Images) -> None:
     guests.mkdir()
     shutil.copy(images.kernel, guests / "vmlinux")
     shutil.copy(images.guest_initrd, guests / "initrd")
-    shutil.copytree(HERE / "provision/guests", guests, dirs_exist_ok=True)
     _boot_disk(guests, images)
     _make_keys(root, images)
 
 
 def _boot_disk(guests: Path, images: Images) -> None:
-    """What an HVM guest boots from: FAT with syslinux, and what its configuration names."""
+    """What HVM guests boot from: FAT with syslinux, and what its configuration names."""
     disk = guests / "hvm.img"
     run("mkfs.vfat", "-F", "16", "-C", disk, str(16 << 10))
-    run("mcopy", "-i", disk, images.bzimage, guests / "initrd", guests / "syslinux.cfg", "::")
+    run("mcopy", "-i", disk, images.bzimage, guests / "initrd", HERE / "provision/syslinux.cfg", "::")
     run("syslinux", "--install", disk)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from . import images, machine_state, packages
 from .etcd import Etcd
 from .guest import Guest
+from .guest_config import GuestConfig, as_setting
 from .host import Host
 from .network import Network
 from .protection import Protection
@@ -48,9 +49,9 @@ class Lab:
         self.b = Host("b", STATE, self.network, self.images)
         self.hosts = (self.a, self.b)
         self.etcd = Etcd(STATE, self.network)
-        self.pvh = Guest(self.network, "guest", "/guest/pvh.cfg", 100, 160)
-        self.pv = Guest(self.network, "pvguest", "/guest/pv.cfg", 101, 160)
-        self.hvm = Guest(self.network, "hvmguest", "/guest/hvm.cfg", 102, 192)
+        self.pvh = self.guest("pvh", "guest", 100)
+        self.pv = self.guest("pv", "pvguest", 101)
+        self.hvm = self.guest("hvm", "hvmguest", 102, memory_mib=192)
         self.kept = STATE / "kept"
         self._keeps = False
         self.scenario = "lab"
@@ -233,16 +234,24 @@ class Lab:
         otherwise with much time for what an emulated host does before its first checkpoint."""
         lines = ['epoch_log = "/tmp/epochs.csv"']
         settings = {**settings, "stock_detect_timeout_ms": settings.get("stock_detect_timeout_ms", 30000)}
-        lines += [f"{key} = {_as_setting(value)}" for key, value in settings.items()]
+        lines += [f"{key} = {as_setting(value)}" for key, value in settings.items()]
         host.write("/etc/xen/romulus.conf", "\n".join(lines))
 
     # -- guests --------------------------------------------------------------------------------------------------
+
+    def guest(self, kind: str, name: str, number: int, **settings: object) -> Guest:
+        """One that may be created, beside others with other names and numbers: see GuestConfig."""
+        return Guest(self.network, GuestConfig(kind, name, number, **settings))
+
+    def put_config(self, guest: Guest, host: Host) -> None:
+        """For a command there that wants the file; `create` puts it there itself."""
+        host.write(guest.config, str(guest.configuration))
 
     def create(self, guest: Guest, host: Host) -> None:
         """A guest that answers."""
         with self.timetable.spends("creation"):
             begun = time.monotonic()
-            host.run(f"xl create {guest.config}", timeout=90)
+            host.write(guest.config, str(guest.configuration), f"xl create {guest.config}", timeout=90)
             guest.creation_seconds = time.monotonic() - begun
             wait_for(f"guest {guest.name} to answer", guest.answers, 120, 0.3)
 
@@ -269,10 +278,3 @@ class Lab:
         return [
             host.name for host, domains in zip(hosts, self._on_each(hosts, Host.domains)) for domain in domains.values()
             if domain.name in (name, f"{name}--incoming") and domain.runs]
-
-
-def _as_setting(value: object) -> str:
-    """As xl's configuration files have it."""
-    if isinstance(value, (list, tuple)):
-        return f"[ {', '.join(map(_as_setting, value))} ]"
-    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -7,12 +7,26 @@ from .shell import run
 GUEST_BRIDGE = "guests"
 CONTROL_BRIDGE = "control"
 REPLICATION_BRIDGE = "replication"
-CLIENT_ADDRESS = "10.77.0.254"
-CLIENT_ADDRESS6 = "fd77::254"
+# A guest may have as many interfaces; each has a network of its own, on the same bridge.
+VIFS = 4
 # Where what is neither host is found: the lab's commands, the power switch, etcd.
 THIRD_PLACE = "10.78.0.254"
 # Never up: what is sent here is lost.
 _NOWHERE = "nowhere"
+
+
+def address(number: int, vif: int = 0) -> str:
+    """Of whoever has that number, in the network of guests' interfaces with that index."""
+    return f"10.77.{vif}.{number}"
+
+
+def address6(number: int, vif: int = 0) -> str:
+    return f"fd77::{number}" if vif == 0 else f"fd77:0:0:{vif}::{number}"
+
+
+_CLIENT = 254
+CLIENT_ADDRESS = address(_CLIENT)
+CLIENT_ADDRESS6 = address6(_CLIENT)
 
 
 class Network:
@@ -26,8 +40,9 @@ class Network:
         for bridge in (GUEST_BRIDGE, CONTROL_BRIDGE, REPLICATION_BRIDGE):
             self.ip("link", "add", bridge, "type", "bridge", "forward_delay", "0")
             self.ip("link", "set", bridge, "up")
-        self.ip("addr", "add", f"{CLIENT_ADDRESS}/24", "dev", GUEST_BRIDGE)
-        self.ip("addr", "add", f"{CLIENT_ADDRESS6}/64", "dev", GUEST_BRIDGE, "nodad")
+        for vif in range(VIFS):
+            self.ip("addr", "add", f"{address(_CLIENT, vif)}/24", "dev", GUEST_BRIDGE)
+            self.ip("addr", "add", f"{address6(_CLIENT, vif)}/64", "dev", GUEST_BRIDGE, "nodad")
         self.ip("addr", "add", f"{THIRD_PLACE}/24", "dev", CONTROL_BRIDGE)
         self.ip("tuntap", "add", "dev", _NOWHERE, "mode", "tap")
 

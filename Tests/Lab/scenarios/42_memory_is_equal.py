@@ -3,7 +3,6 @@
 import struct
 
 from romlab.checks import wait_one_copy
-from romlab.guest import Guest
 from romlab.shell import say, wait_for
 
 LONGEST_SECONDS = 900
@@ -20,7 +19,7 @@ def run(lab):
 def compare(lab, kind, vcpus, work):
     # Not guest_on(): a guest that an earlier scenario has left there has another number of vCPUs.
     lab.reset()
-    guest = Guest(lab.network, kind.name, f"{kind.config} vcpus={vcpus}", kind.number, kind.memory_mib)
+    guest = kind.with_(vcpus=vcpus)
     lab.create(guest, lab.a)
     # Above the guest's RAM are the rings that dom0 writes to, and grant table frames, which are the hypervisor's too.
     ram = kind.memory_mib << 8

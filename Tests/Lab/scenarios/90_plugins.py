@@ -43,6 +43,7 @@ def run(lab):
 
     wait_for("the sink's file", lambda: lab.b.run(f"test -e {KEPT}/guest.save", check=False).returncode == 0, 60)
     lab.a.run("xl destroy guest")
+    lab.put_config(guest, lab.b)
     restored = lab.b.run(f"xl restore {guest.config} {KEPT}/guest.save", timeout=180).stdout
     assert "Loading new save file" in restored, restored
     assert_answers(guest, 60)
