@@ -10,6 +10,9 @@
  *   work KIND          one of the kinds in work.c; "work none" ends it
  *   check              "OK" when every page of the checked region holds what was last written there, else "BAD ..."
  *   stream             "<last n received> <last g sent>" of the most recent connection in stream.c, or "BAD ..."
+ *   disks              "<name>:<bytes>" of each disk
+ *   disk write NAME N  writes the pattern of seed N, from the first block to the last: "OK" when it is safe, or "BAD ..."
+ *   disk check NAME N  "OK" when the disk holds that pattern, else "BAD ..."
  *   poweroff           shuts the guest down
  * UDP port 7000: any datagram is answered with "<datagram> <counter>".
  * TCP port 7001: the numbered echo of stream.c. Every port answers over IPv4 and IPv6.
@@ -230,6 +233,10 @@ static void obey(char *command, char *answer, size_t size)
         check(answer, size);
     } else if (!strcmp(command, "stream")) {
         describe_stream(answer, size);
+    } else if (!strcmp(command, "disks")) {
+        list_disks(answer, size);
+    } else if (!strncmp(command, "disk ", 5)) {
+        obey_disk(command + 5, answer, size);
     } else if (!strcmp(command, "poweroff")) {
         sync();
         reboot(RB_POWER_OFF);

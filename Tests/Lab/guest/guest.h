@@ -20,4 +20,8 @@ void describe_stream(char *answer, size_t size);
 /* Begins one of the kinds in work.c, in place of the one before. */
 void work(const char *kind);
 
+/* The commands about disks, with their answers. They wait for the disk, and all other commands for them. */
+void list_disks(char *answer, size_t size);
+void obey_disk(const char *command, char *answer, size_t size);
+
 #endif

@@ -25,7 +25,7 @@ CACHE = Path(os.environ.get("ROMULUS_LAB_CACHE", "/var/cache/romulus-lab"))
 MODULE_DIRECTORIES = (
     "kernel/drivers/block kernel/drivers/net/xen-netback kernel/drivers/net/virtio_net.ko kernel/drivers/net/tun.ko"
     " kernel/drivers/net/ifb.ko kernel/drivers/net/net_failover.ko kernel/drivers/net/xen-netfront.ko"
-    " kernel/drivers/xen kernel/drivers/virtio kernel/net/bridge kernel/net/802 kernel/net/llc"
+    " kernel/drivers/xen kernel/drivers/virtio kernel/drivers/md kernel/net/bridge kernel/net/802 kernel/net/llc"
     " kernel/net/sched kernel/net/ipv6 kernel/net/core kernel/fs/ext4 kernel/fs/jbd2 kernel/fs/mbcache.ko kernel/lib"
     " kernel/crypto kernel/arch/x86/crypto kernel/drivers/net/veth.ko").split()
 
@@ -133,7 +133,8 @@ def _make(release: Release, folder: Path, images: Images) -> None:
         "virtio_pci", "virtio_blk", "ext4", "crc32c_generic"], [])
     guest = work / "guest"
     run("gcc", "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", guest, *sorted((HERE / "guest").glob("*.c")))
-    _initramfs(images.guest_initrd, work / "guest-initrd", root, version, HERE / "guest/init", ["xen-netfront"], [guest])
+    _initramfs(images.guest_initrd, work / "guest-initrd", root, version, HERE / "guest/init", [
+        "xen-netfront", "xen-blkfront"], [guest])
     _finish_root(root, images)
     run("gcc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", root / "usr/lib/lab-witness.so",
         HERE / "witness/witness.c")

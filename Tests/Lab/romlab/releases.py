@@ -39,7 +39,7 @@ class Release:
 
 BOOKWORM = Release("bookworm", "4.17", "linux-image-amd64", "linux-image-6.1.", tuple((
     "xen-utils-common xenstore-utils openssh-server openssh-client iproute2 kmod procps busybox-static etcd-client"
-    " libnl-route-3-200 qemu-system-xen qemu-system-data seabios ipxe-qemu").split()))
+    " libnl-route-3-200 qemu-system-xen qemu-system-data seabios ipxe-qemu lvm2 thin-provisioning-tools").split()))
 RELEASES = {release.suite: release for release in (BOOKWORM,)}
 
 
