@@ -1,0 +1,83 @@
+"""What Romulus says, as patterns for a scenario's EXPECTS: no numbers of epochs, no times, and each to its line's end."""
+
+from __future__ import annotations
+
+PRIMARY = r"romulus: [\w-]+: "
+BACKUP = r"romulus: [\w-]+ \(backup\): "
+# Of a save helper that has lost its xl, and with it the guest's name.
+HELPER = r"romulus: domain \d+: "
+
+# Causes. Which of them it is depends on who notices first, ssh or the other side.
+BACKUP_SILENT = r"the backup has heard nothing for \d+ ms"
+PRIMARY_SILENT = r"no byte from the primary for \d+ ms"
+BACKUP_GONE = rf"({BACKUP_SILENT}|the link to the backup (was closed|broke( \([^()]*\))?))"
+PRIMARY_GONE = rf"({PRIMARY_SILENT}|the link to the primary ended without a farewell)"
+
+FAREWELL = "the primary said farewell: "
+
+
+def failover(cause: str) -> str:
+    return (BACKUP + rf"warning: failover: {cause}; going on from epoch \d+; detected after \d+ ms, stream closed after"
+            r" \d+ ms more, restored after \d+ ms more; the guest runs here now, unprotected$")
+
+
+def suspected(cause: str) -> str:
+    return BACKUP + rf"warning: {cause}: (taking over|asking the arbiter) in \d+ ms$"
+
+
+def asked(cause: str, arbiter: str) -> str:
+    return BACKUP + rf"warning: {cause}: asking the arbiter \({arbiter}\)$"
+
+
+def discarded(cause: str) -> str:
+    return BACKUP + rf"replica discarded: {cause}$"
+
+
+def frozen(cause: str) -> str:
+    """Until the admin speaks."""
+    return (PRIMARY + rf"warning: {cause}: the guest here is frozen and its output held, because the replica may take"
+            r" over; look at the backup: ")
+
+
+def frozen_until(cause: str, arbiter: str) -> str:
+    return (PRIMARY + rf"warning: {cause}: the guest here is frozen and its output held until the arbiter \({arbiter}\)"
+            r" has decided$")
+
+
+def goes_on(cause: str, replica: str) -> str:
+    return (PRIMARY + rf"error: {cause}: the guest goes on here, unprotected; start xl remus again to protect it;"
+            rf" {replica}$")
+
+
+def destroyed(cause: str, why: str) -> str:
+    """The copy of the primary, because the other one runs."""
+    return (PRIMARY + rf"error: {cause}: the copy here is destroyed, so that only one runs \({why}\); look for it on"
+            r" the backup$")
+
+
+VIF_GONE = PRIMARY + r"vif\d+\.\d+ has gone and is let go$"
+HEARD_AGAIN = PRIMARY + "the backup was heard again before its deadline: the guest goes on, protected$"
+STALE_REPLICA = BACKUP + r"removed the replica that an earlier run had left behind \(domain \d+\)$"
+
+# The save helper's last words when xl has stopped it in the middle of a suspension: an error that is none.
+SAVE_BROKEN_OFF = HELPER + (
+    r"error: the guest cannot be saved: the guest was not suspended: Resource temporarily unavailable$")
+SHUT_DOWN = PRIMARY + r"protection ended: the guest has shut down; its replica is discarded$"
+KILLED_HELPER = r"save/restore helper \[\d+\] died due to fatal signal Killed$"
+
+# In any run that goes well.
+COMMON = (
+    PRIMARY + r"warning: no arbiter: when the link to the backup fails, ",
+    PRIMARY + r"protected: each epoch is acknowledged by the backup$",
+    # The lab's hosts are slow.
+    PRIMARY + r"an epoch took longer than the period of \d+ ms, so the next began at once \(\d+ so far\)$",
+    PRIMARY + r"\d+ epochs in [\d.]+ s; pages per epoch \d+ \(most \d+\); .* staging was full \d+ times$",
+    # As an admin ends a run, and as the lab does between two scenarios.
+    PRIMARY + r"protection ended by SIGINT: the guest goes on here, unprotected; .*; its replica is discarded$",
+    BACKUP + r"replica ready: (takes over|asks the arbiter \(\w+\)) after \d+ ms without a byte from the primary$",
+    discarded(FAREWELL + "protection was ended by SIGINT; the guest goes on at the primary"),
+)
+# A machine that is slow for a moment may account for these: a guest that is frozen and goes on, a lease that was lost.
+SLOW = (
+    frozen(BACKUP_SILENT), frozen_until(BACKUP_SILENT, r"\w+"), HEARD_AGAIN,
+    PRIMARY + "warning: the lease in etcd cannot be kept ", PRIMARY + "the lease in etcd is there again$")
