@@ -89,23 +89,18 @@ class Audit:
         # What is known already: of the lab's files how far, of a machine's which lines, how often.
         self._read: dict[Path, tuple[int, int]] = {}
         self._known: dict[str, tuple[int, Counter]] = {}
-        self.seconds = 0.0
         self.settle_seconds = SETTLE_SECONDS
 
     # -- gathering -----------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """A scenario begins: from now on what is said is its own, and the hosts' logs are empty."""
-        begun = time.monotonic()
         self._gather(self._lab.hosts, _LINES + _CLEAR)
         self._is_open = True
-        self.seconds += time.monotonic() - begun
 
     def gather(self, hosts: Iterable[Host]) -> None:
         """Before they are made anew, and what they know is gone."""
-        begun = time.monotonic()
         self._gather(hosts, _LINES)
-        self.seconds += time.monotonic() - begun
 
     def watch(self, protection: "Protection") -> None:
         """How much its processes grow, from here on."""
@@ -170,14 +165,12 @@ class Audit:
     def verdict(self, expects: Iterable[str] = (), leaves: Iterable[str] = ()) -> list[str]:
         """What must not be there, a line each; then the next scenario's begins. `expects` and `leaves` are patterns for
         lines that are said and for what is left on purpose."""
-        begun = time.monotonic()
         expects = tuple(expects)
         found = self._left(leaves)
         found += forbidden.forbidden_lines(self._early, (*catalogue.COMMON, *self._former, *expects))
         found += forbidden.forbidden_lines(self._lines, (*catalogue.COMMON, *expects))
         self._lines, self._early, self._is_open, self._growths = [], [], False, []
         self._former = expects
-        self.seconds += time.monotonic() - begun
         return found
 
     def _left(self, leaves: Iterable[str]) -> list[str]:
@@ -185,7 +178,7 @@ class Audit:
         deadline = time.monotonic() + self.settle_seconds
         while True:
             states, silent = self._gather(self._lab.hosts, _STATE + _LINES)
-            sessions = sum(session.poll() is None for session in self._lab.sessions)
+            sessions = sum(not one.has_ended for one in self._lab.protections)
             found = forbidden.unexpected(
                 [*(f"host {name} does not answer" for name in silent), *forbidden.leftovers(states, sessions)], leaves)
             if not found or silent or time.monotonic() > deadline:

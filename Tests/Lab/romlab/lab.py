@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from . import images, machine_state, packages
+from .audit import Audit
 from .etcd import Etcd
+from .follow import LineFollower
 from .guest import Guest
 from .guest_config import GuestConfig, as_setting
 from .host import Host
@@ -55,11 +57,12 @@ class Lab:
         self.kept = STATE / "kept"
         self._keeps = False
         self.scenario = "lab"
-        self._runs = 0
         self.timetable = Timetable()
         self.protections: list[Protection] = []
         # As it was when the state PROTECTED was taken.
         self._protected: Protection | None = None
+        self.followers: list[LineFollower] = []
+        self.audit = Audit(self)
         for host in self.hosts:
             host.adopt()
 
@@ -91,6 +94,8 @@ class Lab:
         """Hosts as new, or as they were in that state, whatever a scenario did to them: at one moment."""
         if not hosts:
             return
+        with self.timetable.spends("audit"):
+            self.audit.gather(hosts)
         with self.timetable.spends("reset"):
             kept = {host: host.kept((states or {}).get(host, CLEAN)) for host in hosts}
             for host in hosts:
@@ -130,11 +135,18 @@ class Lab:
 
     # -- between scenarios ---------------------------------------------------------------------------------------
 
+    def open_audit(self) -> None:
+        with self.timetable.spends("audit"):
+            self.audit.open()
+
     def end_sessions(self) -> None:
         """What follows the commands that were left running on the hosts."""
         for protection in self.protections:
             protection.stop()
+        for follower in self.followers:
+            follower.stop()
         self.protections = []
+        self.followers = []
 
     def leave(self) -> None:
         """Leaves the hosts as they are, with nothing of this command behind."""
@@ -145,6 +157,7 @@ class Lab:
         with self.timetable.spends("reset"):
             self.end_sessions()
             self._connect()
+            self.open_audit()
             self.restart(*[host for host in self.hosts if not (host.is_on() and self._clean(host))])
 
     def _connect(self) -> None:
@@ -170,11 +183,8 @@ class Lab:
                     if self._keeps and guest is self.pvh and host is self.a:
                         machine_state.take([(host.kept(WITH_GUEST), host.machine)])
             guest.ask("dirty 0")
-
-            def begin(one: Host) -> None:
-                self.install_settings(one)
-                one.run(": >/var/log/messages")
-            self._on_each(self.hosts, begin)
+            self._on_each(self.hosts, self.install_settings)
+            self.open_audit()
         return guest
 
     def protected(self) -> tuple[Guest, Protection]:
@@ -194,6 +204,8 @@ class Lab:
             self.restart(*self.hosts, states={host: PROTECTED for host in self.hosts})
             protection = Protection.under_way(self, self._protected)
             wait_for(f"guest {self.pvh.name} to answer", self.pvh.answers, 30, 0.3)
+            self.open_audit()
+            self.audit.watch(protection)
         return self.pvh, protection
 
     def _is_alone(self, guest: Guest, host: Host) -> bool:
@@ -259,18 +271,15 @@ class Lab:
             self, guest: Guest, *options: str, xl: str = "xl", primary: Host | None = None,
             backup: Host | None = None) -> Protection:
         """`xl remus`, from host a to host b unless said otherwise, until it says that the guest is protected."""
-        return self.start_protection(guest, *options, xl=xl, primary=primary, backup=backup).wait_protected()
+        protection = self.start_protection(guest, *options, xl=xl, primary=primary, backup=backup).wait_protected()
+        self.audit.watch(protection)
+        return protection
 
     def start_protection(
             self, guest: Guest, *options: str, xl: str = "xl", primary: Host | None = None,
             backup: Host | None = None) -> Protection:
         with self.timetable.spends("first copy"):
             return Protection(self, guest, primary or self.a, backup or self.b, *options, xl=xl)
-
-    def count_run(self) -> int:
-        """So that each has a log of its own."""
-        self._runs += 1
-        return self._runs
 
     def running_copies(self, name: str) -> list[str]:
         """On which hosts that are on a copy of the guest may be scheduled, whatever it is called there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -57,7 +58,7 @@ class Protection(Stoppable):
 
     def __init__(self, lab: "Lab", guest: Guest, primary: Host, backup: Host, *options: str, xl: str = "xl"):
         self._look_at(lab, guest, primary, backup)
-        self._output = f"/tmp/remus-{guest.name}-{self._number}.log"
+        self._output = f"/tmp/{self.log.name}"
         # Both are there before the first line is written.
         self.follower = EpochFollower(primary, True)
         command = f"{xl} remus {' '.join(options)} {guest.name} host{backup.name}"
@@ -80,8 +81,9 @@ class Protection(Stoppable):
         self.backup = backup
         self.timetable = lab.timetable
         lab.protections.append(self)
-        self._number = lab.count_run()
-        self.log = lab.logs / f"{lab.scenario}-remus-{self._number}.log"
+        # A scenario's rounds, and its repetition, leave what the ones before have said.
+        files = (lab.logs / f"{lab.scenario}-remus-{number}.log" for number in itertools.count(1))
+        self.log = next(file for file in files if not file.exists())
 
     @property
     def text(self) -> str:

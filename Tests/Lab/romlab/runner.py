@@ -99,7 +99,14 @@ class _TimeOut(BaseException):
 
 
 def _run_one(lab: Lab, name: str, module, deadline: float) -> Exception | None:
-    """What went wrong."""
+    """What went wrong; a scenario that has seen what it wanted fails by what it has left or said besides."""
+    problem = _run_alone(lab, name, module, deadline)
+    with lab.timetable.spends("audit"):
+        forbidden = lab.audit.problem(name, module)
+    return problem or forbidden
+
+
+def _run_alone(lab: Lab, name: str, module, deadline: float) -> Exception | None:
     left = deadline - time.monotonic()
     if left < 30:
         return LabError("no time left")
