@@ -65,6 +65,14 @@ SAVE_BROKEN_OFF = HELPER + (
 SHUT_DOWN = PRIMARY + r"protection ended: the guest has shut down; its replica is discarded$"
 KILLED_HELPER = r"save/restore helper \[\d+\] died due to fatal signal Killed$"
 
+# Without a backup that answers as Romulus.
+STOCK_STREAM = PRIMARY + "protected: stock stream, epochs are not acknowledged$"
+NEVER_BEGUN = discarded("the link to the primary ended without a farewell, before the first complete checkpoint")
+# Who goes on when the link is gone and the other host lives: the backup, and the primary hears of it.
+TAKEN_OVER = (
+    frozen(BACKUP_GONE), suspected(PRIMARY_GONE), failover(PRIMARY_GONE),
+    destroyed(BACKUP_GONE, "the replica runs on the backup"))
+
 # In any run that goes well.
 COMMON = (
     PRIMARY + r"warning: no arbiter: when the link to the backup fails, ",

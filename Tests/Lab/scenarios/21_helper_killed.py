@@ -1,6 +1,11 @@
 """The save helper is killed on the primary: the guest goes on there, the replica is discarded."""
 
+from romlab.catalogue import FAREWELL, KILLED_HELPER, discarded, goes_on
 from romlab.checks import assert_goes_on, wait_gone
+
+EXPECTS = (
+    KILLED_HELPER, goes_on(r"checkpointing failed \(libxl's own lines say why\)", "its replica is discarded"),
+    discarded(FAREWELL + "checkpointing failed: libxl's own lines say why"))
 
 
 def run(lab):

@@ -1,7 +1,12 @@
 """`xl migrate-receive` is killed: the admin says that the guest goes on, and protects it at once; then it shuts itself down."""
 
+from romlab.catalogue import BACKUP_GONE, FAREWELL, SHUT_DOWN, STALE_REPLICA, VIF_GONE, discarded, frozen, goes_on
 from romlab.checks import assert_goes_on, wait_gone
 from romlab.shell import wait_for
+
+EXPECTS = (
+    frozen(BACKUP_GONE), goes_on(BACKUP_GONE, "its replica will not run: the admin said so"), STALE_REPLICA, SHUT_DOWN,
+    VIF_GONE, discarded(FAREWELL + "the guest has shut down"))
 
 
 def run(lab):

@@ -2,8 +2,14 @@
 
 import time
 
+from romlab.catalogue import PRIMARY, VIF_GONE, failover
 from romlab.guest import Prober
 from romlab.protection import watch_failover
+
+EXPECTS = (
+    VIF_GONE, failover("the primary's copy has been destroyed"),
+    # xl may take a minute until it says so.
+    PRIMARY + "warning: protection ended: the domain was destroyed here; the backup takes over$")
 
 
 def run(lab):

@@ -1,9 +1,14 @@
 """The backup loses power: with a lease the primary's guest is not left suspended but answers again within moments."""
 
+from romlab.catalogue import BACKUP_SILENT, frozen_until, goes_on
 from romlab.checks import assert_goes_on
 from romlab.etcd import SETTINGS
 from romlab.guest import Prober
 from romlab.shell import TooSlow, say
+
+EXPECTS = (
+    frozen_until(BACKUP_SILENT, "lease"),
+    goes_on(BACKUP_SILENT, "its replica will not run: etcd has settled it for this host"))
 
 
 def run(lab):

@@ -1,6 +1,12 @@
 """A PV guest, which Debian's Xen cannot protect, is refused at once, with the reason, and goes on."""
 
+from romlab.catalogue import NEVER_BEGUN, PRIMARY
 from romlab.checks import wait_gone
+
+EXPECTS = (
+    PRIMARY + "error: a PV guest cannot be protected on this Xen, which is built without shadow paging and so cannot log"
+              " its dirty pages; use a PVH or HVM guest$",
+    NEVER_BEGUN)
 
 
 def run(lab):

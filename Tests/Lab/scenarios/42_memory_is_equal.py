@@ -2,6 +2,7 @@
 
 import struct
 
+from romlab.catalogue import BACKUP_GONE, PRIMARY_GONE, failover, frozen
 from romlab.checks import wait_one_copy
 from romlab.shell import say, wait_for
 
@@ -9,6 +10,7 @@ LONGEST_SECONDS = 900
 EPOCHS = 2
 # Where Debian's kernel has Xen's shared_info page: the hypervisor's own, with its clock, made anew on every host.
 SHARED_INFO = 0x10
+EXPECTS = (frozen(BACKUP_GONE), failover(PRIMARY_GONE))
 
 
 def run(lab):

@@ -1,9 +1,12 @@
 """A backup without Romulus: a stock stream, one warning; Ctrl-C discards the replica, a lost connection activates it."""
 
+from romlab.catalogue import PRIMARY, STOCK_STREAM
 from romlab.checks import assert_answers, assert_goes_on, interrupt, wait_gone
 from romlab.shell import wait_for
 
 LONGEST_SECONDS = 400
+EXPECTS = (
+    PRIMARY + r"(error|warning): the backup did not answer as Romulus: .*; install and activate Romulus there", STOCK_STREAM)
 
 
 def run(lab):

@@ -2,8 +2,11 @@
 
 import time
 
+from romlab.catalogue import PRIMARY_SILENT, failover
 from romlab.checks import assert_answers
 from romlab.shell import wait_for
+
+EXPECTS = (failover(PRIMARY_SILENT),)
 
 
 def run(lab):

@@ -1,7 +1,12 @@
 """-b, a wrong setting, a missing library, and going back to stock: each does or says what an admin expects."""
 
 from romlab import packages
+from romlab.catalogue import PRIMARY, NEVER_BEGUN, STOCK_STREAM
 from romlab.checks import assert_answers, assert_goes_on, interrupt
+
+EXPECTS = (
+    PRIMARY + "error: /etc/xen/romulus.conf:2: `detect_timeout_ms' is 99, but must be between 100 and ", NEVER_BEGUN,
+    STOCK_STREAM, PRIMARY + "protection ended by SIGTERM: the guest goes on here, unprotected; ")
 
 
 def run(lab):

@@ -4,6 +4,7 @@ import re
 import time
 
 from romlab import demo, packages
+from romlab.catalogue import PRIMARY_SILENT, failover
 from romlab.checks import assert_goes_on
 from romlab.packages import REPOSITORY
 from romlab.shell import LabError, run as run_here, say, wait_for
@@ -16,6 +17,7 @@ ELSEWHERE = {
 }
 # And what is asked for in a report.
 ASKED_FOR = ("romulus events --json", "romulus --version", "xl info")
+EXPECTS = (failover(PRIMARY_SILENT),)
 
 
 def run(lab):

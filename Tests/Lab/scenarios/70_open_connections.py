@@ -4,6 +4,7 @@ import random
 import socket
 import time
 
+from romlab.catalogue import PRIMARY_SILENT, failover
 from romlab.guest import Prober
 from romlab.protection import watch_failover
 from romlab.shell import TooSlow, say
@@ -11,6 +12,7 @@ from romlab.stream import Stream
 
 LONGEST_SECONDS = 1000
 DETECTION_SECONDS = 1.2
+EXPECTS = (failover(PRIMARY_SILENT),)
 
 
 def run(lab):

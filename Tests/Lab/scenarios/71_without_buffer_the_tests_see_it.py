@@ -4,12 +4,14 @@ import random
 import socket
 import time
 
+from romlab.catalogue import PRIMARY_SILENT, failover
 from romlab.guest import Prober
 from romlab.protection import watch_failover
 from romlab.shell import LabError, say
 from romlab.stream import Stream
 
 LONGEST_SECONDS = 1200
+EXPECTS = (failover(PRIMARY_SILENT),)
 
 
 def run(lab):

@@ -2,6 +2,7 @@
 
 import time
 
+from romlab.catalogue import TAKEN_OVER
 from romlab.checks import assert_goes_on, assert_paused, assert_stays, wait_gone, wait_one_copy
 from romlab.guest import Prober
 from romlab.shell import say, wait_for
@@ -10,6 +11,7 @@ from romlab.stream import Stream
 
 # What had been acknowledged before the cut may still be on its way out of an emulated machine.
 RELEASE_SECONDS = 0.3
+EXPECTS = TAKEN_OVER
 
 
 def run(lab):

@@ -2,12 +2,18 @@
 
 import time
 
+from romlab.catalogue import BACKUP_GONE, PRIMARY_GONE, asked, failover, frozen_until, goes_on
 from romlab.checks import assert_stays
 from romlab.guest import Prober
 from romlab.network import THIRD_PLACE
 from romlab.power import PORT, PowerSwitch
 from romlab.shell import say, wait_for
 from romlab.stream import Stream
+
+FENCED = "fence_lab has turned the other host off"
+EXPECTS = (
+    frozen_until(BACKUP_GONE, "fence"), asked(PRIMARY_GONE, "fence"), failover(f"{PRIMARY_GONE}; {FENCED}"),
+    goes_on(BACKUP_GONE, f"its replica will not run: {FENCED}"))
 
 
 def run(lab):

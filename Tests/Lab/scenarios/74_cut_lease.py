@@ -2,6 +2,7 @@
 
 import time
 
+from romlab.catalogue import BACKUP, BACKUP_GONE, PRIMARY_GONE, asked, destroyed, discarded, failover, frozen_until, goes_on, suspected
 from romlab.checks import assert_goes_on, assert_stays, wait_gone, wait_one_copy
 from romlab.etcd import SETTINGS
 from romlab.guest import Prober
@@ -10,6 +11,13 @@ from romlab.shell import say, wait_for
 from romlab.stream import Stream
 
 LONGEST_SECONDS = 450
+MINE, OTHERS = "etcd has settled it for this host", "etcd has `.*'"
+EXPECTS = (
+    frozen_until(BACKUP_GONE, "lease"), suspected(PRIMARY_GONE), asked(PRIMARY_GONE, "lease"),
+    BACKUP + "warning: the primary still has its lease in etcd; waiting for it to end, or to be settled$",
+    failover(f"{PRIMARY_GONE}; {MINE}"), destroyed(BACKUP_GONE, OTHERS),
+    goes_on(BACKUP_GONE, f"its replica will not run: {MINE}"),
+    discarded(f"{PRIMARY_GONE}, and the arbiter refused: {OTHERS}"))
 
 
 def run(lab):

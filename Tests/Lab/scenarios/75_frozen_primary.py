@@ -2,6 +2,7 @@
 
 import time
 
+from romlab.catalogue import TAKEN_OVER
 from romlab.checks import assert_stays
 from romlab.guest import Prober
 from romlab.shell import say, wait_for
@@ -9,6 +10,7 @@ from romlab.sniffer import Sniffer
 from romlab.stream import Stream
 
 FROZEN_SECONDS = 10
+EXPECTS = TAKEN_OVER
 
 
 def run(lab):

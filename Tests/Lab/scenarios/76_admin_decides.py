@@ -2,12 +2,16 @@
 
 import time
 
+from romlab.catalogue import BACKUP_GONE, destroyed, frozen, goes_on
 from romlab.checks import assert_goes_on, assert_paused, wait_gone
 from romlab.guest import Prober
 from romlab.shell import wait_for
 from romlab.stream import Stream
 
 LONGEST_SECONDS = 400
+EXPECTS = (
+    frozen(BACKUP_GONE), goes_on(BACKUP_GONE, "its replica will not run: the admin said so"),
+    destroyed(BACKUP_GONE, "the admin said so"))
 
 
 def run(lab):

@@ -2,12 +2,14 @@
 
 import time
 
+from romlab.catalogue import TAKEN_OVER
 from romlab.checks import assert_stays, wait_one_copy
 from romlab.guest import Prober
 from romlab.shell import say
 from romlab.stream import Stream
 
 LONGEST_SECONDS = 400
+EXPECTS = TAKEN_OVER
 
 
 def run(lab):

@@ -2,9 +2,13 @@
 
 import time
 
+from romlab.catalogue import NEVER_BEGUN, PRIMARY
 from romlab.checks import assert_goes_on, interrupt
 from romlab.guest import Prober
 from romlab.stream import Latency
+
+EXPECTS = (PRIMARY + r"error: .*/tmp/netbuf setup of vif\d+\.\d+ .*no such bridge", NEVER_BEGUN)
+
 
 SCRIPT = """#!/bin/sh
 # As remus-netbuf-setup: vifname, XENBUS_PATH and REMUS_IFB come from the environment.

@@ -2,6 +2,7 @@
 
 import time
 
+from romlab.catalogue import BACKUP_GONE, PRIMARY_GONE, asked, destroyed, discarded, failover, frozen_until, goes_on, suspected
 from romlab.checks import assert_goes_on, assert_stays, wait_gone, wait_one_copy
 from romlab.guest import Prober
 from romlab.packages import REPOSITORY
@@ -17,6 +18,12 @@ CALLS = "/tmp/plugin.calls"
 PRIMARY, BACKUP = "1", "2"
 GRANTED, REFUSED = "1", "2"
 PATIENCE_MS = 300
+VERDICT = r"the test says \d of [0-9a-f-]+"
+EXPECTS = (
+    frozen_until(BACKUP_GONE, "plugin"), suspected(PRIMARY_GONE), asked(PRIMARY_GONE, "plugin"),
+    failover(f"{PRIMARY_GONE}; {VERDICT}"), destroyed(BACKUP_GONE, VERDICT),
+    goes_on(BACKUP_GONE, f"its replica will not run: {VERDICT}"),
+    discarded(f"{PRIMARY_GONE}, and the arbiter refused: {VERDICT}"))
 
 
 def run(lab):
