@@ -138,6 +138,7 @@ unit: fmt-check all deb  ## the tests that need no hypervisor
 	Tests/artifact $(BUILD)/libromulus.so.0
 	Tests/packages $(BUILD)/deb
 	Tests/documents
+	Tests/Lab/selftest.py
 	swift build --build-tests
 	Tests/units $(BUILD)/units.log
 
