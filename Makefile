@@ -22,6 +22,10 @@ HOST     ?= a
 TESTS    ?=
 # Seconds for all scenarios together: what a busy machine may need.
 LAB_BUDGET ?= 4700
+# Of the soak: for how long steps are begun, and what repeats one of them.
+MINUTES  ?= 5
+SEED     ?=
+STEP     ?=
 
 BUILD    := build
 VERSION  := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
@@ -64,7 +68,7 @@ for file in $(2); do \
 endef
 
 .PHONY: all resolve help packages install install-library install-tools install-dev deb deb-reproducible check unit \
-	patched-xen lab-test demo lab-up lab-down lab-ssh measure bench schedule-picture traces fmt fmt-check clean
+	patched-xen lab-test lab-soak demo lab-up lab-down lab-ssh measure bench schedule-picture traces fmt fmt-check clean
 
 all: $(BUILD)/libromulus.so.0 $(BUILD)/romulus  ## build the shared object and the command
 
@@ -139,6 +143,7 @@ unit: fmt-check all deb  ## the tests that need no hypervisor
 	Tests/packages $(BUILD)/deb
 	Tests/documents
 	Tests/Lab/selftest.py
+	Tests/Lab/soak_selftest.py
 	swift build --build-tests
 	Tests/units $(BUILD)/units.log
 
@@ -147,6 +152,9 @@ patched-xen: packages  ## patches/ applied to the Xens they are for, xl and its 
 
 lab-test:  ## the scenarios on two Xen hosts; TESTS="42 70" chooses
 	$(LAB) test --budget $(LAB_BUDGET) $(TESTS)
+
+lab-soak: packages all  ## random faults, each followed by the promises' checks; MINUTES=60, SEED=123 STEP=17
+	$(LAB) soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(STEP),--step $(STEP))
 
 demo: packages all  ## protect a guest on two emulated Xen hosts, pull the plug, see it go on
 	$(LAB) demo

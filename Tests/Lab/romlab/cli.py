@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from . import demo, measure, patched, record, runner
+from . import demo, measure, patched, record, runner, soak
 from .lab import Lab
 from .shell import LabError, say, warn
 
@@ -16,6 +16,8 @@ USAGE = """usage: lab COMMAND
   ssh a|b [COMMAND]  a shell on a host
   down               take everything down
   test [NAME…]       run the scenarios (--budget SECONDS bounds them all), then take everything down
+  soak               random faults, each followed by the promises' checks (--minutes N, --steps K, --seed S; --step N
+                     repeats one alone), then take everything down
   demo               the story: protect a guest, pull the plug, see it go on; then take everything down
   measure [pauses]   stock and Romulus in one run, as ratios, all or the pauses; then take everything down
   record             what a guest writes, as traces for `make bench`; then take everything down
@@ -29,7 +31,7 @@ def main(arguments: list[str]) -> int:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup stays nohup
         signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     commands = {"up": _up, "down": _down, "ssh": _ssh, "images": _images, "test": _test, "demo": _demo,
-                "measure": _measure,
+                "measure": _measure, "soak": _soak,
                 "record": _record, "list": _list, "patched": _patched}
     if not arguments or arguments[0] not in commands:
         warn(USAGE)
@@ -99,6 +101,23 @@ def _test(arguments: list[str]) -> int:
             lab.leave()
         else:
             _take_down(lab)
+
+
+def _soak(arguments: list[str]) -> int:
+    wishes: dict[str, str] = dict(zip(arguments[::2], arguments[1::2]))
+    if len(arguments) % 2 or not wishes.keys() <= {"--minutes", "--seed", "--steps", "--step"}:
+        warn(USAGE)
+        return 2
+    numbers = {wish: int(value) for wish, value in wishes.items() if wish != "--minutes"}
+    minutes = float(wishes.get("--minutes", "inf" if "--steps" in wishes else "5"))
+    lab = Lab()
+    try:
+        lab.up()
+        lab.keep()
+        good = soak.run(lab, minutes, numbers.get("--seed"), numbers.get("--steps"), numbers.get("--step"))
+        return 0 if good else 1
+    finally:
+        _take_down(lab)
 
 
 def _demo(_: list[str]) -> int:

@@ -150,11 +150,10 @@ class Reply:
 
 
 class Prober(Stoppable):
-    """Sends a datagram every 20 ms and keeps the replies, until it is stopped."""
+    """Sends a datagram every 20 ms, or as said, and keeps the replies, until it is stopped."""
 
-    INTERVAL = 0.02
-
-    def __init__(self, guest: Guest, family: int = socket.AF_INET):
+    def __init__(self, guest: Guest, family: int = socket.AF_INET, interval: float = 0.02):
+        self.interval = interval
         self.replies: list[Reply] = []
         self._socket = make_in_namespace(guest.network, lambda: socket.socket(family, socket.SOCK_DGRAM))
         self._socket.setblocking(False)
@@ -172,7 +171,7 @@ class Prober(Stoppable):
                     self._socket.sendto(repr(now).encode(), self._address)
                 except OSError:
                     pass  # no route while a link is down, or a full queue: the next one tells
-                next_send = now + self.INTERVAL
+                next_send = now + self.interval
             if select.select([self._socket], [], [], max(0.0, next_send - time.monotonic()))[0]:
                 self._receive()
 

@@ -31,11 +31,11 @@ class Latency:
 
 
 class Stream(Stoppable):
-    """Sends `c 1`, `c 2`, … every 20 ms without waiting for answers, and keeps what the guest says, until stopped."""
+    """Sends `c 1`, `c 2`, … every 20 ms, or as said, without waiting for answers, and keeps what the guest says, until
+    stopped."""
 
-    INTERVAL = 0.02
-
-    def __init__(self, guest: Guest, family: int = socket.AF_INET):
+    def __init__(self, guest: Guest, family: int = socket.AF_INET, interval: float = 0.02):
+        self.interval = interval
         self.guest = guest
         # When each n was sent, and when it was echoed; n counts from 1.
         self.sent: list[float] = []
@@ -66,7 +66,7 @@ class Stream(Stoppable):
                 if now >= next_send:
                     self.sent.append(now)
                     self._unsent += f"c {len(self.sent)}\n".encode()
-                    next_send = max(next_send + self.INTERVAL, now)
+                    next_send = max(next_send + self.interval, now)
                     self._send()
                 if select.select([self._socket], [], [], max(0.0, next_send - time.monotonic()))[0]:
                     self._receive()
