@@ -122,8 +122,7 @@ class Step:
         self.home = None
         say(f"step {self.plan.step} ({self.beginning}; {self.plan.repeated_by}): {self.plan}")
         with _arbiter(self.lab, self.plan):
-            self.protection = self.lab.protect(
-                self.guest, *self.plan.options, primary=self.primary, backup=self.backup)
+            self._protect()
             self.guest.ask(f"dirty {self.plan.load}", 30)
             family = socket.AF_INET6 if self.plan.is_ipv6 else socket.AF_INET
             with (Sniffer(self.guest) as self.sniffer,
@@ -139,32 +138,45 @@ class Step:
 
     def _begin(self) -> None:
         self.lab.end_sessions()
-        if self.home is not None and self._is_left_well():
+        reason = self._why_not_here() if self.home else None
+        if self.home and reason is None:
             self.beginning = f"continued on {self.home.name}"
             self.lab._on_each(self.lab.hosts, lambda host: host.run(": >/var/log/messages"))
             self.guest.ask("dirty 0", 30)
         else:
+            if reason:
+                say(f"what the last step left is not taken: {reason}")
             for host in self.lab.hosts:
                 host.power_cut()
             self.lab.guest_on(self.guest, self.lab.a)
             self.home = self.lab.a
 
-    def _is_left_well(self) -> bool:
-        """A replica that a dead receiver has left behind is the next run's to remove."""
+    def _why_not_here(self) -> str | None:
+        """Nothing where the guest can be protected as it is. A replica that a dead receiver has left is the next run's to
+        remove."""
         try:
-            if not self.home.is_on():
-                return False
             off = [host for host in self.lab.hosts if not host.is_on()]
             self.lab.restart(*off)
             found = [list(domains) for domains in self.lab._on_each(self.lab.hosts, Host.domains)]
             here, there = found if self.home is self.lab.a else reversed(found)
-            return here == [self.guest.name] and set(there) <= {self._incoming} and self.guest.answers(10)
-        except LabError:
-            return False
+            if here != [self.guest.name] or not set(there) <= {self._incoming}:
+                return f"there are {here} on host {self.home.name}, and {there} on the other"
+            return None if self.guest.answers(10) else "the guest does not answer"
+        except LabError as error:
+            return str(error)
 
     @property
     def _incoming(self) -> str:
         return f"{self.guest.name}--incoming"
+
+    def _protect(self) -> None:
+        self.protection = self.lab.start_protection(
+            self.guest, *self.plan.options, primary=self.primary, backup=self.backup)
+        try:
+            self.protection.wait_protected()
+        except TooSlow as error:
+            # One that gave up did not only need longer, whatever the last step left behind.
+            raise self._unless_late(LabError(str(error))) if self.protection.has_ended else error
 
     # -- the fault -----------------------------------------------------------------------------------------------
 
