@@ -319,7 +319,7 @@ class Gathering(unittest.TestCase):
         self.logs = Path(folder.name)
         self.a, self.b = FakeHost("a"), FakeHost("b")
         self.lab = SimpleNamespace(
-            hosts=(self.a, self.b), logs=self.logs, sessions=[], followers=[],
+            hosts=(self.a, self.b), logs=self.logs, protections=[], followers=[],
             _on_each=lambda hosts, work: [work(host) for host in hosts])
         self.audit = Audit(self.lab)
         self.audit.settle_seconds = 0
