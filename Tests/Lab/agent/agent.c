@@ -81,7 +81,11 @@ static pid_t start(char *script, int input, int output)
     posix_spawn_file_actions_adddup2(&files, output, 2);
     posix_spawnattr_t settings;
     posix_spawnattr_init(&settings);
-    posix_spawnattr_setflags(&settings, POSIX_SPAWN_SETSID);
+    /* The shell that has started us in the background has had us ignore some signals. */
+    sigset_t all;
+    sigfillset(&all);
+    posix_spawnattr_setsigdefault(&settings, &all);
+    posix_spawnattr_setflags(&settings, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF);
     char *words[] = { "sh", "-c", script, NULL };
     pid_t pid;
     int error = posix_spawn(&pid, "/bin/sh", &files, &settings, words, environ);

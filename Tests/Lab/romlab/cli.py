@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from . import demo, measure, patched, record, runner, soak
+from . import demo, measure, patched, profile, record, runner, soak
 from .lab import Lab
 from .shell import LabError, say, warn
 
@@ -20,6 +20,7 @@ USAGE = """usage: lab COMMAND
                      repeats one alone), then take everything down
   demo               the story: protect a guest, pull the plug, see it go on; then take everything down
   measure [pauses]   stock and Romulus in one run, as ratios, all or the pauses; then take everything down
+  profile            where a creation, a first copy, a failover and a reset spend their time
   record             what a guest writes, as traces for `make bench`; then take everything down
   list               what the scenarios are
   images             make what the hosts boot from, and nothing else
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> int:
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup stays nohup
         signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     commands = {"up": _up, "down": _down, "ssh": _ssh, "images": _images, "test": _test, "demo": _demo,
-                "measure": _measure, "soak": _soak,
+                "measure": _measure, "profile": _profile, "soak": _soak,
                 "record": _record, "list": _list, "patched": _patched}
     if not arguments or arguments[0] not in commands:
         warn(USAGE)
@@ -126,6 +127,10 @@ def _demo(_: list[str]) -> int:
 
 def _measure(arguments: list[str]) -> int:
     return _from_nothing(lambda lab: measure.run(lab, pauses_only=arguments == ["pauses"]))
+
+
+def _profile(_: list[str]) -> int:
+    return _from_nothing(profile.run)
 
 
 def _record(_: list[str]) -> int:
