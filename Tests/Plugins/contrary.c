@@ -107,13 +107,29 @@ static uint32_t on_suspect(void *self, const struct romulus_suspicion *suspicion
     return strstr(how, "once") && suspicion->asked > 0 ? 0 : atoi(how);
 }
 
+/* As it stands in the options, or in the file that they name. */
+static int verdict(void)
+{
+    int number = 0;
+    FILE *file = *how == '/' ? fopen(how, "r") : NULL;
+
+    if (!file)
+        return atoi(how);
+    if (fscanf(file, "%d", &number) != 1)
+        number = 0;
+    fclose(file);
+    return number;
+}
+
 static int on_arbitrate(void *self, const struct romulus_question *question)
 {
+    int number = verdict();
+
     (void)self;
     note("arbitrate", question->side, (long long)question->run);
     misbehave();
-    snprintf(question->reason, question->reason_bytes, "the test says %s of %s", how, question->guest_uuid);
-    return atoi(how);
+    snprintf(question->reason, question->reason_bytes, "the test says %d of %s", number, question->guest_uuid);
+    return number;
 }
 
 static int on_sink(void *self, const struct romulus_piece *piece)

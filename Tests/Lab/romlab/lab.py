@@ -24,7 +24,8 @@ from .timetable import Timetable
 
 STATE = Path(os.environ.get("ROMULUS_LAB_STATE", "/run/romulus-lab"))
 LOGS = Path(os.environ.get("ROMULUS_LAB_LOGS", "/var/tmp/romulus-lab"))
-# States that are kept: of a host as it was booted; of host a with the guest; of both with the guest protected.
+# States that are kept: of a host as it was booted; of host a with the guest; of both with the guest protected. And those that
+# scenarios keep for themselves.
 CLEAN = "clean"
 WITH_GUEST = "guest"
 PROTECTED = "protected"
@@ -59,8 +60,8 @@ class Lab:
         self.scenario = "lab"
         self.timetable = Timetable()
         self.protections: list[Protection] = []
-        # As it was when the state PROTECTED was taken.
-        self._protected: Protection | None = None
+        # By the name under which they were kept.
+        self._runs: dict[str, Protection] = {}
         self.followers: list[LineFollower] = []
         self.audit = Audit(self)
         for host in self.hosts:
@@ -188,25 +189,32 @@ class Lab:
         return guest
 
     def protected(self) -> tuple[Guest, Protection]:
-        """The guest on host a, just protected by host b with every setting at its default. Both hosts go back to that, once
-        it was kept."""
-        if self._protected is None:
-            protection = self.protect(self.guest_on(self.pvh, self.a))
-            protection.wait_epochs(2)
-            if self._keeps:
-                with self.timetable.spends("reset"):
-                    machine_state.take([(host.kept(PROTECTED), host.machine) for host in self.hosts])
-                self._protected = protection
-            return self.pvh, protection
+        """The guest on host a, just protected by host b with every setting at its default."""
+        if PROTECTED in self._runs:
+            return self.pvh, self.back_to(PROTECTED)
+        protection = self.protect(self.guest_on(self.pvh, self.a))
+        protection.wait_epochs(2)
+        return self.pvh, self.keep_run(PROTECTED, protection)
+
+    def keep_run(self, name: str, protection: Protection) -> Protection:
+        """Both hosts as they are with this run under way, to go back to: a first copy for many ends."""
+        with self.timetable.spends("reset"):
+            machine_state.take([(host.kept(name), host.machine) for host in self.hosts])
+            self._runs[name] = protection
+        return protection
+
+    def back_to(self, name: str) -> Protection:
+        """The run that was kept under that name, as it was then."""
         with self.timetable.spends("reset"):
             self.end_sessions()
             self._connect()
-            self.restart(*self.hosts, states={host: PROTECTED for host in self.hosts})
-            protection = Protection.under_way(self, self._protected)
-            wait_for(f"guest {self.pvh.name} to answer", self.pvh.answers, 30, 0.3)
+            self.restart(*self.hosts, states={host: name for host in self.hosts})
+            protection = Protection.under_way(self, self._runs[name])
+            guest = protection.guest
+            wait_for(f"guest {guest.name} to answer", guest.answers, 30, 0.3)
             self.open_audit()
             self.audit.watch(protection)
-        return self.pvh, protection
+        return protection
 
     def _is_alone(self, guest: Guest, host: Host) -> bool:
         try:

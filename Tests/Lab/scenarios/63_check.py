@@ -1,12 +1,18 @@
-"""`romulus check`: no problem on a good pair; each fault is named with its host, and ends with status 1."""
+"""`romulus check`: no problem on a good pair; each fault is named with its host, and ends with status 1; a PV guest is refused."""
 
 import time
 
+from romlab.catalogue import NEVER_BEGUN, PRIMARY
+from romlab.checks import wait_gone
 from romlab.packages import REPOSITORY
 from romlab.shell import say
 
 EXAMPLES = REPOSITORY / "xl-config-examples"
 LONGEST_SECONDS = 400
+EXPECTS = (
+    PRIMARY + "error: a PV guest cannot be protected on this Xen, which is built without shadow paging and so cannot log"
+              " its dirty pages; use a PVH or HVM guest$",
+    NEVER_BEGUN)
 
 
 def run(lab):
@@ -85,7 +91,19 @@ def _faults_of_guests(lab):
     _assert_problem(lab.b, "no guest guest runs on this host", "hosta", "--guest", "guest")
     lab.create(lab.pv, lab.a)
     _assert_problem(lab.a, "pvguest is a PV guest, which is refused", "hostb", "--guest", "pvguest")
+    _a_pv_guest_is_refused(lab)
     lab.a.run("xl destroy pvguest")
+
+
+def _a_pv_guest_is_refused(lab):
+    """At once, with the reason, and it goes on."""
+    protection = lab.start_protection(lab.pv)
+    protection.wait_end(30)
+    protection.wait_text("romulus: pvguest: error: a PV guest cannot be protected on this Xen", 1)
+    assert "logdirty" not in protection.text, "libxc was the one to find out"
+    assert lab.pv.answers(), "the guest does not answer any more"
+    assert lab.a.domains()["pvguest"].runs
+    wait_gone(lab.b, "pvguest--incoming")
 
 
 def _examples_are_guests(host):

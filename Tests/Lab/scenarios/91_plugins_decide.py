@@ -15,6 +15,8 @@ LONGEST_SECONDS = 450
 CONTRARY = REPOSITORY / "Tests/Plugins/contrary.c"
 STEPS = ("suspend", "checkpoint", "postcopy")
 CALLS = "/tmp/plugin.calls"
+# What a host's arbiter says, when it is asked.
+SAID = "/tmp/plugin.verdict"
 PRIMARY, BACKUP = "1", "2"
 GRANTED, REFUSED = "1", "2"
 PATIENCE_MS = 300
@@ -27,26 +29,31 @@ EXPECTS = (
 
 
 def run(lab):
-    for winner in ("a", "b"):
-        guest = lab.guest_on(lab.pvh, lab.a)
-        install(lab, CONTRARY, *STEPS, "suspect", "arbitrate")
-        for host in lab.hosts:
-            plugins = [(step, "pass") for step in STEPS] if host is lab.a else [("suspect", f"{PATIENCE_MS}-once")]
-            plugins.append(("arbitrate", GRANTED if host.name == winner else REFUSED))
-            lab.install_settings(
-                host, arbiter="plugin", plugin_timeout_ms=1000,
-                plugin=[f"{PLUGINS}/{callback}.so {CALLS} {callback} {how}" for callback, how in plugins])
-        tried = lab.a.run("romulus test").stdout
-        assert "the plugin contrary is an arbiter" in tried and "problem" not in tried, tried
-        for host in lab.hosts:
-            host.run(f"rm -f {CALLS}")
-        cut_the_link(lab, guest, winner)
-
-
-def cut_the_link(lab, guest, winner):
+    guest = lab.guest_on(lab.pvh, lab.a)
+    install(lab, CONTRARY, *STEPS, "suspect", "arbitrate")
+    for host in lab.hosts:
+        plugins = [(step, "pass") for step in STEPS] if host is lab.a else [("suspect", f"{PATIENCE_MS}-once")]
+        plugins.append(("arbitrate", SAID))
+        lab.install_settings(
+            host, arbiter="plugin", plugin_timeout_ms=1000,
+            plugin=[f"{PLUGINS}/{callback}.so {CALLS} {callback} {how}" for callback, how in plugins])
+        host.run(f"echo {GRANTED} >{SAID}")
+    tried = lab.a.run("romulus test").stdout
+    assert "the plugin contrary is an arbiter" in tried and "problem" not in tried, tried
+    for host in lab.hosts:
+        host.run(f"rm -f {CALLS}")
     protection = lab.protect(guest)
+    protection.wait_epochs(2)
+    lab.keep_run("plugins", protection)
+    cut_the_link(lab, guest, protection, "a")
+    cut_the_link(lab, guest, lab.back_to("plugins"), "b")
+
+
+def cut_the_link(lab, guest, protection, winner):
+    for host in lab.hosts:
+        host.run(f"echo {GRANTED if host.name == winner else REFUSED} >{SAID}")
     with Stream(guest) as stream, Prober(guest) as prober:
-        protection.wait_epochs(4)
+        protection.wait_epochs(2)
         cut = time.monotonic()
         lab.network.set_replication(False)
         loser = lab.b if winner == "a" else lab.a
