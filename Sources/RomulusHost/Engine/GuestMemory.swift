@@ -16,6 +16,7 @@ final class GuestMemory {
     /// In pages; a mapping each. Linux allows a process some 65,000 of them.
     private let chunkPages: Int
     private let chunks: UnsafeMutableBufferPointer<Chunk>
+    private var mappedChunks = 0
     private var sweepNext = 0
     // For one chunk, so that mapping allocates nothing.
     private let frames: UnsafeMutableBufferPointer<UInt>
@@ -37,7 +38,8 @@ final class GuestMemory {
     private var mayHaveChanged = true
     private var countedPages: UInt = 0
 
-    static let typesAtOnce = 1024
+    /// A page of libxenctrl's for them: it keeps single ones.
+    static let typesAtOnce = 512
 
     init(_ interface: OpaquePointer?, _ domain: UInt32, pageCount: Int) throws(SystemError) {
         guard let handle = xenforeignmemory_open(nil, 0) else { throw SystemError("xenforeignmemory_open") }
@@ -45,14 +47,15 @@ final class GuestMemory {
         self.interface = interface
         self.domain = domain
         self.pageCount = pageCount
-        var chunkPages = 4096
+        // Linux asks Xen for each page that is not there by itself, so a chunk with few pages should be small.
+        var chunkPages = 512
         while pageCount / chunkPages > 8192 { chunkPages *= 2 }
         self.chunkPages = chunkPages
         chunks = .allocate(capacity: (pageCount + chunkPages - 1) / chunkPages)
         chunks.initialize(repeating: Chunk())
         present = .allocate(capacity: (pageCount + 63) / 64)
         present.initialize(repeating: 0)
-        frames = .allocate(capacity: chunkPages)
+        frames = .allocate(capacity: max(chunkPages, Self.typesAtOnce))
         frames.initialize(repeating: 0)
         errors = .allocate(capacity: chunkPages)
         errors.initialize(repeating: 0)
@@ -88,10 +91,6 @@ final class GuestMemory {
         for index in 0..<count { frames[index] = frames[index] >> 28 & 0xF }
     }
 
-    private func takeFrames(from first: Int, _ count: Int) {
-        for offset in 0..<count { frames[offset] = UInt(first + offset) }
-    }
-
     // MARK: A round of reading
 
     /// Between two rounds a page may have become another one only if it is in the log of writes.
@@ -125,25 +124,31 @@ final class GuestMemory {
         return UnsafeRawPointer(base + (number % chunkPages) * LibxcFormat.pageBytes)
     }
 
-    /// Lets go of pages that the guest has given back, in the next part of its memory: call it while the guest runs.
+    /// Lets go of pages that the guest has given back, in the next part of what is mapped: call it while the guest runs.
     func sweep(parts: Int) throws(SystemError) {
-        for _ in 0..<max(1, chunks.count / parts) {
-            sweepNext = (sweepNext + 1) % chunks.count
-            if chunks[sweepNext].base != nil, try hasVanishedPages(sweepNext) { try map(sweepNext) }
+        for _ in 0..<(mappedChunks + parts - 1) / parts {
+            repeat { sweepNext = (sweepNext + 1) % chunks.count } while chunks[sweepNext].base == nil
+            if try hasVanishedPages(sweepNext) { try map(sweepNext) }
         }
     }
 
     private func hasVanishedPages(_ index: Int) throws(SystemError) -> Bool {
         let end = min((index + 1) * chunkPages, pageCount)
-        var first = index * chunkPages
-        while first < end {
-            let count = min(Self.typesAtOnce, end - first)
-            takeFrames(from: first, count)
-            try readTypes(count)
-            for offset in 0..<count where isPresent(first + offset) {
-                if LibxcFormat.pageTypeHasContents(UInt64(frames[offset])) == false { return true }
+        var next = index * chunkPages
+        while next < end {
+            var count = 0
+            while next < end, count < Self.typesAtOnce {
+                if isPresent(next) {
+                    frames[count] = UInt(next)
+                    count += 1
+                }
+                next += 1
             }
-            first += count
+            if count == 0 { break }
+            try readTypes(count)
+            for offset in 0..<count where LibxcFormat.pageTypeHasContents(UInt64(frames[offset])) == false {
+                return true
+            }
         }
         return false
     }
@@ -158,12 +163,13 @@ final class GuestMemory {
         mayHaveChanged = true
         let first = index * chunkPages
         let count = min(chunkPages, pageCount - first)
-        takeFrames(from: first, count)
+        for offset in 0..<count { frames[offset] = UInt(first + offset) }
         guard
             let base = xenforeignmemory_map(
                 handle, domain, PROT_READ, count, frames.baseAddress, errors.baseAddress)
         else { throw SystemError("the guest's memory cannot be mapped") }
         chunks[index] = Chunk(base: base, round: round, batch: batch)
+        mappedChunks += 1
         for offset in 0..<count where errors[offset] == 0 {
             present[(first + offset) / 64] |= 1 << UInt64((first + offset) % 64)
         }
@@ -176,6 +182,7 @@ final class GuestMemory {
         let count = min(chunkPages, pageCount - first)
         xenforeignmemory_unmap(handle, base, count)
         chunks[index].base = nil
+        mappedChunks -= 1
         for word in first / 64..<(first + count + 63) / 64 { present[word] = 0 }
     }
 }
