@@ -15,13 +15,6 @@ public struct MappedMemory: ~Copyable {
 
     deinit { munmap(bytes.baseAddress, bytes.count) }
 
-    /// Gives everything from `offset` on back to the host; it reads as zeroes afterwards.
-    public func discard(from offset: Int) {
-        let first = (offset + 4095) & ~4095
-        guard first < bytes.count else { return }
-        madvise(bytes.baseAddress! + first, bytes.count - first, MADV_DONTNEED)
-    }
-
     /// Gives one part of some mapped memory back to the host; it reads as zeroes afterwards. Whole pages only.
     public static func discard(_ part: UnsafeMutableRawBufferPointer) {
         madvise(part.baseAddress, part.count & ~4095, MADV_DONTNEED)

@@ -77,7 +77,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         signals = try Descriptor.event()
         saveReturned = try Descriptor.event()
         memory = try MappedMemory(byteCount: configuration.helper.stagingBytes)
-        ring = StagingRing(storage: memory.bytes)
+        ring = StagingRing(storage: UnsafeMutableRawBufferPointer(rebasing: memory.bytes.prefix(Self.firstCopyBytes)))
 
         self.link = link
         self.back = BackChannel(descriptor: back)
@@ -243,6 +243,8 @@ public final class PrimaryRelay: @unchecked Sendable {
                 schedule: pacer.policy, arbiter: configuration.session.arbiter, held: ports.output?.held ?? held))
     }
 
+    /// What the first copy gets of the staging memory: the guest does not wait for it, and it would touch whatever there is.
+    private static let firstCopyBytes = 4 << 20
     /// How much is drained before the link is looked at again: some milliseconds of copying.
     private static let drainBytes = 16 << 20
 
@@ -442,8 +444,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     }
 
     private func committed(_ epoch: Epoch) {
-        // The first copy has filled the ring; what follows needs a fraction of it.
-        if epoch.rawValue == 1, ring.storedBytes == 0 { memory.discard(from: Self.drainBytes) }
+        if ring.capacityBytes < memory.bytes.count, ring.storedBytes == 0 { ring = StagingRing(storage: memory.bytes) }
         // With a stock backup the epoch may have been sent before its times were read.
         if isHelperHere { readReports() }
         pacer.committed(epoch, telemetry.committed(epoch))
