@@ -23,7 +23,7 @@ void list_disks(char *answer, size_t size)
 {
     size_t length = 0;
 
-    answer[0] = 0;
+    snprintf(answer, size, "none");
     for (char letter = 'a'; letter <= 'z' && length < size; letter++) {
         char path[32];
         unsigned long sectors;

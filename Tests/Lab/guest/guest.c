@@ -10,7 +10,7 @@
  *   work KIND          one of the kinds in work.c; "work none" ends it
  *   check              "OK" when every page of the checked region holds what was last written there, else "BAD ..."
  *   stream             "<last n received> <last g sent>" of the most recent connection in stream.c, or "BAD ..."
- *   disks              "<name>:<bytes>" of each disk
+ *   disks              "<name>:<bytes>" of each disk, or "none"
  *   disk write NAME N  writes the pattern of seed N, from the first block to the last: "OK" when it is safe, or "BAD ..."
  *   disk check NAME N  "OK" when the disk holds that pattern, else "BAD ..."
  *   poweroff           shuts the guest down
