@@ -222,6 +222,15 @@ class Leftovers(unittest.TestCase):
         a.devices.append("rom2.0")
         self.assertEqual(leftovers([a, b], 1), ["host a: network device rom2.0, without an xl remus"])
 
+    def test_what_a_script_has_made_belongs_to_its_run(self):
+        a, b = protected()
+        a.devices.append("ifb-own")
+        a.qdiscs.append("qdisc plug 8002: dev ifb-own root refcnt 2")
+        self.assertEqual(len(leftovers([a, b], 1)), 2)
+        a.processes = [forbidden.Process(one.id, one.parent, one.command.replace("-i 100", "-N /tmp/netbuf"))
+                       for one in a.processes]
+        self.assertEqual(leftovers([a, b], 1), [])
+
     def test_network(self):
         self.one("network device rom1.0", devices="vif1.0 rom1.0", domains=domain(1), processes=CREATED)
         self.one("network device ifb-own", devices="ifb-own")

@@ -155,9 +155,9 @@ class Audit:
                 text = file.read()
             # The last line may not be whole.
             whole = text[:text.rfind(b"\n") + 1]
-            for line in whole.decode(errors="replace").replace("\r\n", "\n").split("\n")[:-1]:
+            for line in whole.decode(errors="replace").split("\n")[:-1]:
                 number += 1
-                yield Line(f"{path.name}:{number}", line)
+                yield Line(f"{path.name}:{number}", line.rstrip("\r"))
             self._read[path] = offset + len(whole), number
 
     # -- the verdict ---------------------------------------------------------------------------------------------
@@ -167,7 +167,8 @@ class Audit:
         lines that are said and for what is left on purpose."""
         expects = tuple(expects)
         found = self._left(leaves)
-        found += forbidden.forbidden_lines(self._early, (*catalogue.COMMON, *self._former, *expects))
+        early = (*catalogue.COMMON, *catalogue.SLOW, *self._former, *expects)
+        found += forbidden.forbidden_lines(self._early, early)
         found += forbidden.forbidden_lines(self._lines, (*catalogue.COMMON, *expects))
         self._lines, self._early, self._is_open, self._growths = [], [], False, []
         self._former = expects

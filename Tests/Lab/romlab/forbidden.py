@@ -159,7 +159,7 @@ def leftovers(states: list[HostState], sessions: int) -> list[str]:
         words = {word for one in here for word in one.command.split()}
         protected = {one.id for one in state.domains if one.name in words or str(one.id) in words}
         found += [f"host {state.host}: {what}" for what in (
-            *_silences(state), *_domains_left(state, protected, receives), *_network_left(state, protected, bool(here)),
+            *_silences(state), *_domains_left(state, protected, receives), *_network_left(state, protected, has_script="-N" in words),
             *(f"block device {one}" for one in state.blocks), *_processes_left(state, here, receives))]
     return found + _running_twice(states)
 
@@ -191,7 +191,8 @@ def _domains_left(state: HostState, protected: set[int], receives: bool) -> Iter
             yield f"{what} does not run, and nobody protects it"
 
 
-def _network_left(state: HostState, protected: set[int], has_primary: bool) -> Iterable[str]:
+def _network_left(state: HostState, protected: set[int], has_script: bool) -> Iterable[str]:
+    """A script of the admin's names its devices as it likes."""
     ids = {one.id for one in state.domains}
     for device in state.devices:
         vif, ifb = _VIF.fullmatch(device), _IFB.fullmatch(device)
@@ -199,12 +200,12 @@ def _network_left(state: HostState, protected: set[int], has_primary: bool) -> I
             yield f"network device {device}, without its domain"
         elif ifb and int(ifb[1]) not in protected:
             yield f"network device {device}, without an xl remus"
-        elif not (vif or ifb or has_primary or _OWN_DEVICES.fullmatch(device)):
+        elif not (vif or ifb or has_script or _OWN_DEVICES.fullmatch(device)):
             yield f"network device {device}"
     for line in state.qdiscs:
         if match := _QDISC.match(line):
             of = _VIF.fullmatch(match[2]) or _IFB.fullmatch(match[2])
-            if not (int(of[1]) in protected if of else has_primary):
+            if not (int(of[1]) in protected if of else has_script):
                 yield f"qdisc {match[1]} on {match[2]}, without an xl remus"
 
 

@@ -8,9 +8,9 @@ EXPECTS = (
     HELPER + r"error: xl remus was killed: the backup takes over; the copy here is paused: remove it with xl destroy \d+"
              " once the guest runs there$",
     suspected(PRIMARY_GONE), failover(PRIMARY_GONE), SAVE_BROKEN_OFF)
-# Until the admin has seen that it runs on the backup.
+# Until the admin has seen that it runs on the backup. The moment may be one at which the guest is suspended.
 LEAVES = (
-    r"host a: domain guest \(\d+, --p---\) does not run", r"host a: network device rom\d+\.0, without an xl remus",
+    r"host a: domain guest \(\d+, --p(--|ss)-\) does not run", r"host a: network device rom\d+\.0, without an xl remus",
     r"host a: qdisc (plug on rom|ingress on vif)\d+\.0, without an xl remus")
 
 
