@@ -19,11 +19,14 @@ from .guest_config import GuestConfig, as_setting
 from .host import Host
 from .network import Network
 from .protection import Protection
-from .shell import LabError, say, wait_for
+from .shell import LabError, TooSlow, say, wait_for
+from .sniffer import Traffic
 from .timetable import Timetable
 
 STATE = Path(os.environ.get("ROMULUS_LAB_STATE", "/run/romulus-lab"))
 LOGS = Path(os.environ.get("ROMULUS_LAB_LOGS", "/var/tmp/romulus-lab"))
+# A host that cannot bear it this often has another reason.
+MOST_RETURNS = 4
 # States that are kept: of a host as it was booted; of host a with the guest; of both with the guest protected. And those that
 # scenarios keep for themselves.
 CLEAN = "clean"
@@ -199,22 +202,37 @@ class Lab:
     def keep_run(self, name: str, protection: Protection) -> Protection:
         """Both hosts as they are with this run under way, to go back to: a first copy for many ends."""
         with self.timetable.spends("reset"):
-            machine_state.take([(host.kept(name), host.machine) for host in self.hosts])
+            with Traffic(self.network) as traffic:
+                machine_state.take([(host.kept(name), host.machine) for host in self.hosts], traffic.has_passed)
             self._runs[name] = protection
         return protection
 
     def back_to(self, name: str) -> Protection:
-        """The run that was kept under that name, as it was then."""
+        """The run that was kept under that name, as it was then. Hosts that come back are slow for a moment: now and then too
+        slow for the run's timeouts, and then they go back once more."""
+        with self.timetable.spends("audit"):
+            self.audit.gather(self.hosts)
         with self.timetable.spends("reset"):
-            self.end_sessions()
-            self._connect()
-            self.restart(*self.hosts, states={host: name for host in self.hosts})
-            protection = Protection.under_way(self, self._runs[name])
-            guest = protection.guest
-            wait_for(f"guest {guest.name} to answer", guest.answers, 30, 0.3)
-            self.open_audit()
-            self.audit.watch(protection)
-        return protection
+            for _ in range(MOST_RETURNS):
+                self.end_sessions()
+                self._connect()
+                self._start(self.hosts, name)
+                # They have enough to do.
+                time.sleep(1)
+                protection = Protection.under_way(self, self._runs[name])
+                if protection.is_alive():
+                    self._on_each(self.hosts, Host.set_clock)
+                    self.open_audit()
+                    self.audit.watch(protection)
+                    return protection
+                say(f"  the run did not outlive going back to it: {protection.tail()}")
+        raise TooSlow(f"after {MOST_RETURNS} returns to `{name}' no run was alive")
+
+    def _start(self, hosts: Iterable[Host], state: str) -> None:
+        """From a kept state, together."""
+        for host in hosts:
+            host.power_on(self.logs, host.kept(state))
+        machine_state.go_on(host.machine for host in hosts)
 
     def _is_alone(self, guest: Guest, host: Host) -> bool:
         try:

@@ -7,13 +7,15 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from .shell import LabError, run, wait_for
+from .shell import LabError, TooSlow, run, wait_for
 
+# For how long nothing must have been under way.
+QUIET_SECONDS = 0.03
 # Where Xen has itself (public/arch-x86/xen-x86_64.h): its interrupt table is there, a guest's own is not.
 XEN_ADDRESSES = range(0xFFFF800000000000, 0xFFFF880000000000)
 
@@ -44,13 +46,13 @@ class MachineState:
         shutil.copy(disk, self._disk)
 
 
-def take(states: Iterable[tuple[MachineState, Machine]]) -> None:
-    """Of machines at one moment, as far as they can tell: none runs while another's is taken, and what was under way
-    between them is lost, as on a network that drops packets. They go on at the end of it."""
+def take(states: Iterable[tuple[MachineState, Machine]], has_traffic: Callable[[], bool] = lambda: False) -> None:
+    """Of machines at one moment, as far as they can tell: none runs while another's is taken. They go on at the end of it.
+    What is under way between them at that moment is lost: `has_traffic` says whether something was since it was last asked."""
     states = list(states)
     with ExitStack() as stack:
         controls = [stack.enter_context(_Control(machine.control)) for _, machine in states]
-        _stop_outside_guests(controls)
+        _stop_quietly(controls, has_traffic)
         for (state, _), control in zip(states, controls):
             state.memory.parent.mkdir(parents=True, exist_ok=True)
             control.do("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
@@ -73,18 +75,21 @@ def go_on(machines: Iterable[Machine]) -> None:
             control.do("cont")
 
 
-def _stop_outside_guests(controls: list["_Control"]) -> None:
-    """QEMU cannot go on from the inside of a guest of the machine's own: when its processor was there, it runs on for a
-    moment, and is stopped again."""
-    for _ in range(200):
+def _stop_quietly(controls: list["_Control"], has_traffic: Callable[[], bool]) -> None:
+    """QEMU cannot go on from the inside of a guest of the machine's own: when a processor was there, or something under way,
+    the machines run on for a moment, and are stopped again."""
+    for _ in range(500):
+        has_traffic()
+        time.sleep(QUIET_SECONDS)
+        if has_traffic():
+            continue
         for control in controls:
             control.do("stop")
-        if not any(control.is_in_guest() for control in controls):
+        if not has_traffic() and not any(control.is_in_guest() for control in controls):
             return
         for control in controls:
             control.do("cont")
-        time.sleep(0.03)
-    raise LabError("the machine's processor never leaves its guest")
+    raise TooSlow("the machines never stand still outside of their guests with nothing under way between them")
 
 
 def _is_written(machine: "_Control") -> bool:

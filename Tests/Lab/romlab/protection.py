@@ -128,6 +128,14 @@ class Protection(Stoppable):
             return len(self.follower.epochs) >= goal
         wait_for(f"{count} more epochs", are_there, timeout)
 
+    def is_alive(self) -> bool:
+        """Whether two epochs more come, in time."""
+        try:
+            self.wait_epochs(2, 20)
+        except TooSlow:
+            return False
+        return not self.has_ended and not any("frozen" in line for line in self.romulus_lines)
+
     def wait_end(self, timeout: float = 60) -> int | None:
         """xl's exit status; None when its host was lost."""
         wait_for(f"xl remus to end:\n{self.tail()}", lambda: self.has_ended, timeout)

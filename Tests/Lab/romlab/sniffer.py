@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from .guest import Guest, make_in_namespace
-from .network import GUEST_BRIDGE
+from .network import GUEST_BRIDGE, REPLICATION_BRIDGE, Network
 from .shell import LabError, Stoppable, wait_for
 
 _ETH_P_ALL = 3
@@ -41,6 +41,31 @@ class Frame:
 
     def __str__(self) -> str:
         return f"{self.kind:04x} {self.text[14:54].hex()}"
+
+
+class Traffic(Stoppable):
+    """Whether anything goes over the link between the hosts."""
+
+    def __init__(self, network: Network):
+        def make() -> socket.socket:
+            one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            one.bind((REPLICATION_BRIDGE, _ETH_P_ALL))
+            one.setblocking(False)
+            return one
+        self._socket = make_in_namespace(network, make)
+
+    def has_passed(self) -> bool:
+        """Since this was last asked."""
+        passed = False
+        while True:
+            try:
+                self._socket.recv(1)
+                passed = True
+            except BlockingIOError:
+                return passed
+
+    def stop(self) -> None:
+        self._socket.close()
 
 
 class Sniffer(Stoppable):
