@@ -44,9 +44,10 @@ for xl in /usr/lib/xen-4.*/bin/xl; do $xl list; break; done
 echo == processes; ps -eo pid=,ppid=,args=
 """
 _CLEAR = ": >/var/log/messages"
-# Every process of the run on this host, until none is left or nobody listens.
+# Every process of the run on this host, until none is left or nobody listens. Not any xl: one that has just been started
+# grows.
 _WATCH = """
-some=$(pgrep -d ' ' -x 'xl|libxl-save-help')
+some=$(pgrep -d ' ' -f '^[^ ]*(xl (remus|migrate-receive)|libxl-save-helper) ')
 while :; do
     left=
     for p in $some; do
