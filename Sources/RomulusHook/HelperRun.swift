@@ -37,7 +37,7 @@ enum HelperRun {
             code = native(
                 interface,
                 .init(stream: stream, domain: domain, stagingBytes: session.settings.stagingBytes), callbacks.pointee,
-                log)
+                session)
         case .stock:
             code = Stock.domainSave(interface, stream, domain, flags, callbacks, streamType, receive)
         }
@@ -76,12 +76,14 @@ enum HelperRun {
 
     /// As xc_domain_save returns: 0 or less, and below it errno says more.
     private static func native(
-        _ interface: OpaquePointer?, _ configuration: NativeSave.Configuration, _ callbacks: save_callbacks, _ log: Log
+        _ interface: OpaquePointer?, _ configuration: NativeSave.Configuration, _ callbacks: save_callbacks,
+        _ session: HelperSession
     ) -> Int32 {
         do throws(SystemError) {
             return try NativeSave(interface, configuration, callbacks) { current?.copying = $0 }.run()
         } catch {
-            log.error("the guest cannot be saved: \(error)")
+            // One that was told to stop is broken off wherever it is, and that is no failure.
+            if !session.isStopped() { session.log.error("the guest cannot be saved: \(error)") }
             errno = error.code
             return -1
         }

@@ -59,10 +59,6 @@ VIF_GONE = PRIMARY + r"vif\d+\.\d+ has gone and is let go$"
 HEARD_AGAIN = PRIMARY + "the backup was heard again before its deadline: the guest goes on, protected$"
 STALE_REPLICA = BACKUP + r"removed the replica that an earlier run had left behind \(domain \d+\)$"
 
-# The save helper's last words when xl has stopped it in the middle of a suspension. An error that is none, and so a fault of
-# Romulus's: to be taken out here when it is mended.
-SAVE_BROKEN_OFF = HELPER + (
-    r"error: the guest cannot be saved: the guest was not suspended: Resource temporarily unavailable$")
 SHUT_DOWN = PRIMARY + r"protection ended: the guest has shut down; its replica is discarded$"
 KILLED_HELPER = r"save/restore helper \[\d+\] died due to fatal signal Killed$"
 

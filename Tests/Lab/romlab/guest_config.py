@@ -9,7 +9,7 @@ from .shell import LabError
 
 # Where dom0 has what guests boot from, and their configurations.
 FOLDER = "/guest"
-_KERNEL_OPTIONS = "console=hvc0 quiet nokaslr mitigations=off panic=5"
+_KERNEL_OPTIONS = "console=hvc0 loglevel=5 nokaslr mitigations=off panic=5"
 _OWN_KERNEL = {"kernel": f"{FOLDER}/vmlinux", "ramdisk": f"{FOLDER}/initrd"}
 # As on a processor whose TSC is invariant: else Xen emulates each reading of it, and emulated twice that is slow.
 _OWN_TSC = {"tsc_mode": "native"}

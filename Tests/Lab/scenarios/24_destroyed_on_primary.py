@@ -2,14 +2,14 @@
 
 import time
 
-from romlab.catalogue import PRIMARY, SAVE_BROKEN_OFF, VIF_GONE, failover
+from romlab.catalogue import PRIMARY, VIF_GONE, failover
 from romlab.guest import Prober
 from romlab.protection import watch_failover
 
 EXPECTS = (
     VIF_GONE, failover("the primary's copy has been destroyed"),
     # xl may take a minute until it says so.
-    PRIMARY + "warning: protection ended: the domain was destroyed here; the backup takes over$", SAVE_BROKEN_OFF)
+    PRIMARY + "warning: protection ended: the domain was destroyed here; the backup takes over$")
 # And until then its helper has the domain's memory mapped.
 LEAVES = (r"host a: domain \(null\) \(\d+, --p--d\) is dying",)
 

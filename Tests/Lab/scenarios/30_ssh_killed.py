@@ -1,12 +1,11 @@
 """ssh is killed on the primary: its copy is frozen, the replica takes over at its deadline, the old copy yields."""
 
-from romlab.catalogue import BACKUP_GONE, PRIMARY_GONE, SAVE_BROKEN_OFF, destroyed, failover, frozen, suspected
+from romlab.catalogue import BACKUP_GONE, PRIMARY_GONE, destroyed, failover, frozen, suspected
 from romlab.checks import assert_answers, assert_goes_on, assert_paused
 from romlab.shell import wait_for
 
 EXPECTS = (
-    frozen(BACKUP_GONE), suspected(PRIMARY_GONE), failover(PRIMARY_GONE), destroyed(BACKUP_GONE, "the admin said so"),
-    SAVE_BROKEN_OFF)
+    frozen(BACKUP_GONE), suspected(PRIMARY_GONE), failover(PRIMARY_GONE), destroyed(BACKUP_GONE, "the admin said so"))
 
 
 def run(lab):

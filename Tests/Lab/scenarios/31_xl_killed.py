@@ -1,13 +1,13 @@
 """`xl remus` is killed: the copy on the primary is paused before the backup takes over, so that only one runs."""
 
-from romlab.catalogue import HELPER, PRIMARY_GONE, SAVE_BROKEN_OFF, failover, suspected
+from romlab.catalogue import HELPER, PRIMARY_GONE, failover, suspected
 from romlab.checks import assert_answers
 from romlab.shell import wait_for
 
 EXPECTS = (
     HELPER + r"error: xl remus was killed: the backup takes over; the copy here is paused: remove it with xl destroy \d+"
              " once the guest runs there$",
-    suspected(PRIMARY_GONE), failover(PRIMARY_GONE), SAVE_BROKEN_OFF)
+    suspected(PRIMARY_GONE), failover(PRIMARY_GONE))
 # Until the admin has seen that it runs on the backup. The moment may be one at which the guest is suspended.
 LEAVES = (
     r"host a: domain guest \(\d+, --p(--|ss)-\) does not run", r"host a: network device rom\d+\.0, without an xl remus",
