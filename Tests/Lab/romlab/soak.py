@@ -11,7 +11,7 @@ import itertools
 import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -40,14 +40,8 @@ THAW_SECONDS = 5
 # What had been acknowledged may still be on its way out of an emulated machine.
 RELEASE_SECONDS = 0.3
 
-Audit = Callable[[Lab, str], None]
 
-
-def no_audit(lab: Lab, name: str) -> None:
-    """In an audit's place: it is called after each step, before anything is cleaned up, and raises what it finds."""
-
-
-def run(lab: Lab, minutes: float, seed: int | None, steps: int | None, only: int | None, audit: Audit = no_audit) -> bool:
+def run(lab: Lab, minutes: float, seed: int | None, steps: int | None, only: int | None) -> bool:
     """Steps until the time is over, or that many; or one alone. Ends with the first broken promise."""
     seed = random.randrange(1 << 32) if seed is None else seed
     say(f"logs in {lab.logs}; seed {seed}")
@@ -56,13 +50,13 @@ def run(lab: Lab, minutes: float, seed: int | None, steps: int | None, only: int
         if not only and (time.monotonic() - started >= minutes * 60 or len(ran) == steps):
             break
         chosen = plan(seed, number)
-        step, problem = _try(lab, chosen, home, audit)
+        step, problem = _try(lab, chosen, home)
         # Many more have another reason than a slow moment.
         if isinstance(problem, TooSlow) and len(repeated) < runner.MOST_REPEATS + len(ran) // 10:
             repeated.append(number)
             say(f"step {number}: too slow, once more: {problem}")
             runner._keep_evidence(lab, f"soak-{number}-too-slow")
-            step, problem = _try(lab, chosen, None, audit)
+            step, problem = _try(lab, chosen, None)
         if problem is not None:
             say(f"step {number}: FAILED: {type(problem).__name__}: {problem}")
             runner._keep_evidence(lab, f"soak-{number}")
@@ -84,14 +78,21 @@ def _tell(ran: list[str], repeated: list[int], failed: list[tuple[int, "Step"]])
     print(f"{len(ran)} steps passed, {len(failed)} failed", flush=True)
 
 
-def _try(lab: Lab, chosen: Plan, home: Host | None, audit: Audit) -> tuple["Step", Exception | None]:
+def _try(lab: Lab, chosen: Plan, home: Host | None) -> tuple["Step", Exception | None]:
     begun = time.monotonic()
-    step = Step(lab, chosen, home, audit)
-    module = SimpleNamespace(run=lambda _: step.run(), LONGEST_SECONDS=LONGEST_SECONDS)
+    step = Step(lab, chosen, home)
+    module = SimpleNamespace(
+        run=lambda _: step.run(), LONGEST_SECONDS=LONGEST_SECONDS, EXPECTS=_stated("EXPECTS"), LEAVES=_stated("LEAVES"))
     problem = runner._run_one(lab, f"soak-{chosen.step}", module, time.monotonic() + 2 * LONGEST_SECONDS)
     if problem is None:
         say(f"step {chosen.step}: {step.told}; passed in {time.monotonic() - begun:.0f} s")
     return step, problem
+
+
+def _stated(name: str) -> tuple[str, ...]:
+    """A soak does what the scenarios do, and so may say and leave what any of them states. What is right of a step's outcome
+    it sees for itself."""
+    return tuple({one: None for scenario in runner.names() for one in getattr(runner.load(scenario), name, ())})
 
 
 KEPT = "from a kept state"
@@ -100,10 +101,9 @@ KEPT = "from a kept state"
 class Step:
     """One fault, from a protected guest to the checks behind it."""
 
-    def __init__(self, lab: Lab, plan: Plan, home: Host | None, audit: Audit):
+    def __init__(self, lab: Lab, plan: Plan, home: Host | None):
         self.lab = lab
         self.plan = plan
-        self.audit = audit
         self.guest = lab.pvh
         # Where the guest runs, alone: where the last step left it, and then where this one did.
         self.home = home
@@ -132,7 +132,6 @@ class Step:
                 end = self._wait_end()
                 self._assert_right(end)
                 self._hold_to_promises(self._decide(end))
-            self.audit(self.lab, f"soak-{self.plan.step}")
 
     # -- the beginning -------------------------------------------------------------------------------------------
 
@@ -141,7 +140,7 @@ class Step:
         reason = self._why_not_here() if self.home else None
         if self.home and reason is None:
             self.beginning = f"continued on {self.home.name}"
-            self.lab._on_each(self.lab.hosts, lambda host: host.run(": >/var/log/messages"))
+            self.lab.open_audit()
             self.guest.ask("dirty 0", 30)
         else:
             if reason:
