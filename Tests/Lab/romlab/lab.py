@@ -16,7 +16,7 @@ from .etcd import Etcd
 from .follow import LineFollower
 from .guest import Guest
 from .guest_config import GuestConfig, as_setting
-from .host import Host
+from .host import XL, Host
 from .network import Network
 from .protection import Protection
 from .shell import LabError, TooSlow, say, wait_for
@@ -200,10 +200,16 @@ class Lab:
         return self.pvh, self.keep_run(PROTECTED, protection)
 
     def keep_run(self, name: str, protection: Protection) -> Protection:
-        """Both hosts as they are with this run under way, to go back to: a first copy for many ends."""
+        """Both hosts as they are with this run under way, to go back to: a first copy for many ends. The guest is paused in that
+        state: hosts that come back have enough to do with the run's signs of life."""
+        guest, primary = protection.guest, protection.primary
         with self.timetable.spends("reset"):
+            primary.run(f"{XL} pause {guest.name}")
+            # The epoch under way has reached the backup by then, and the next waits for the guest.
+            time.sleep(1)
             with Traffic(self.network) as traffic:
                 machine_state.take([(host.kept(name), host.machine) for host in self.hosts], traffic.has_passed)
+            primary.run(f"{XL} unpause {guest.name}")
             self._runs[name] = protection
         return protection
 
@@ -217,9 +223,10 @@ class Lab:
                 self.end_sessions()
                 self._connect()
                 self._start(self.hosts, name)
-                # They have enough to do.
-                time.sleep(1)
-                protection = Protection.under_way(self, self._runs[name])
+                time.sleep(1.5)
+                kept = self._runs[name]
+                kept.primary.run(f"{XL} unpause {kept.guest.name}", check=False)
+                protection = Protection.under_way(self, kept)
                 if protection.is_alive():
                     self._on_each(self.hosts, Host.set_clock)
                     self.open_audit()

@@ -142,7 +142,8 @@ class Protection(Stoppable):
         return self.exit_status
 
     def tail(self) -> str:
-        return "\n".join(self.text.splitlines()[-12:])
+        """Without libxc's two lines for every epoch."""
+        return "\n".join([line for line in self.text.splitlines() if not line.startswith("xc: info: ")][-12:])
 
     def stop(self) -> None:
         """Nobody listens any more; the run goes on."""
