@@ -11,7 +11,7 @@ EXPECTS = (
     # xl may take a minute until it says so.
     PRIMARY + "warning: protection ended: the domain was destroyed here; the backup takes over$")
 # And until then its helper has the domain's memory mapped.
-LEAVES = (r"host a: domain \(null\) \(\d+, --p--d\) is dying",)
+LEAVES = (r"host a: domain \(null\) \(\d+, --p(--|ss)d\) is dying",)
 
 
 def run(lab):
