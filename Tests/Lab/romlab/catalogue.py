@@ -68,7 +68,7 @@ NEVER_BEGUN = discarded("the link to the primary ended without a farewell, befor
 # Who goes on when the link is gone and the other host lives: the backup, and the primary hears of it.
 TAKEN_OVER = (
     frozen(BACKUP_GONE), suspected(PRIMARY_GONE), failover(PRIMARY_GONE),
-    destroyed(BACKUP_GONE, "the replica runs on the backup"))
+    destroyed(rf"({BACKUP_GONE}|the backup gave up \({PRIMARY_GONE}\))", "the replica runs on the backup"))
 
 # In any run that goes well.
 COMMON = (
