@@ -34,7 +34,7 @@ def run(lab):
 
 
 def _helper_is_killed(lab, guest, protection):
-    lab.a.run("pkill -KILL -f -- --save-domain")
+    lab.a.run("pkill -KILL -f -- '--[s]ave-domain'")
     protection.wait_end(30)
     assert_goes_on(lab, guest, "a")
     protection.wait_text("checkpointing failed.*its replica is discarded", 5)
