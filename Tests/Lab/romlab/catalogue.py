@@ -85,4 +85,5 @@ COMMON = (
 # A machine that is slow for a moment may account for these: a guest that is frozen and goes on, a lease that was lost.
 SLOW = (
     frozen(BACKUP_SILENT), frozen_until(BACKUP_SILENT, r"\w+"), HEARD_AGAIN,
+    HELPER + r"warning: xl remus does not run \(stopped, or stuck\), and the backup takes over: the copy here is frozen$",
     PRIMARY + "warning: the lease in etcd cannot be kept ", PRIMARY + "the lease in etcd is there again$")
