@@ -57,6 +57,7 @@ def destroyed(cause: str, why: str) -> str:
 
 VIF_GONE = PRIMARY + r"vif\d+\.\d+ has gone and is let go$"
 HEARD_AGAIN = PRIMARY + "the backup was heard again before its deadline: the guest goes on, protected$"
+STALE_BUFFER = PRIMARY + r"removed rom\d+\.\d+, the network buffer that an earlier run had left behind$"
 STALE_REPLICA = BACKUP + r"removed the replica that an earlier run had left behind \(domain \d+\)$"
 
 SHUT_DOWN = PRIMARY + r"protection ended: the guest has shut down; its replica is discarded$"

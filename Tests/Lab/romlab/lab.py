@@ -251,15 +251,16 @@ class Lab:
                 return False
             # As an admin ends a run that the last scenario has left under way.
             self._on_each(self.hosts, lambda one: one.run("pkill -INT -f '^/usr/lib/xen.*/xl remus'", check=False))
-            wait_for("xl remus to end", self._is_idle, 20)
+            wait_for("xl remus to end", lambda: self._is_idle(other), 20)
             here, there = self._on_each((host, other), Host.domains)
             return list(here) == [guest.name] and not there and guest.answers()
         except LabError:
             return False
 
-    def _is_idle(self) -> bool:
-        found = self._on_each(
-            self.hosts, lambda one: one.run("pgrep -f '^/usr/lib/xen.*/xl (remus|migrate-receive)'", check=False))
+    def _is_idle(self, other: Host) -> bool:
+        """No run is under way. Where a guest was taken over, its receiver stays as its keeper."""
+        found = self._on_each(self.hosts, lambda one: one.run(
+            f"pgrep -f '^/usr/lib/xen.*/xl (remus{'|migrate-receive' if one is other else ''})'", check=False))
         return all(one.returncode for one in found)
 
     def _clean(self, host: Host) -> bool:
