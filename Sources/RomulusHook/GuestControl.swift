@@ -39,15 +39,23 @@ final class GuestControl: @unchecked Sendable {
     private func thaw() -> Bool { xc_domain_unpause(interface, domainID) == 0 }
 
     /// libxl gives a guest a minute to acknowledge the order to suspend, and another to do so (libxl_dom_suspend.c); one that is
-    /// frozen, or no more, does neither. What it waits for is done in the guest's place: the order is taken, and the domain
-    /// stands still as one that has suspended. Of one that has shut down, Xen keeps the reason that it gave.
-    private func giveUp() {
-        let order = "/local/domain/\(domainID)/control/shutdown"
+    /// frozen, or no more, does neither. What it waits for is done in the guest's place: the order is taken, and a copy that
+    /// must not run again stands still as one that has suspended.
+    private func giveUp(mustNotRun: Bool) {
+        takeOrder()
+        if mustNotRun { _ = xc_domain_shutdown(interface, domainID, Int32(SHUTDOWN_suspend)) }
+    }
+
+    /// As the guest does: the order is gone. Another one, or a domain that is gone, is none of ours, whoever is faster.
+    private func takeOrder() {
+        guard let store else { return }
+        let path = "/local/domain/\(domainID)/control/shutdown"
+        let transaction = xs_transaction_start(store)
         var length: UInt32 = 0
-        if let store, let text = xs_read(store, 0, order, &length) {
-            if length == 7, memcmp(text, "suspend", 7) == 0 { xs_write(store, 0, order, "", 0) }
-            free(text)
-        }
-        _ = xc_domain_shutdown(interface, domainID, Int32(SHUTDOWN_suspend))
+        let text = xs_read(store, transaction, path, &length)
+        defer { free(text) }
+        let isOurs = text.map { length == 7 && memcmp($0, "suspend", 7) == 0 } ?? false
+        if isOurs { xs_write(store, transaction, path, "", 0) }
+        xs_transaction_end(store, transaction, !isOurs)
     }
 }

@@ -10,7 +10,7 @@ final class Freezer: Sendable {
 
     var freezes: Int { counts.value.freezes }
     var thaws: Int { counts.value.thaws }
-    var isGivenUp: Bool { counts.value.givenUp == 1 }
+    var isGivenUp: Bool { counts.value.givenUp > 0 }
     var isFrozen: Bool { freezes > thaws }
 
     func port(leave: @escaping @Sendable () -> PrimarySession.GuestLeave? = { nil }) -> GuestPort {
@@ -24,7 +24,7 @@ final class Freezer: Sendable {
                 counts.change { $0.thaws += 1 }
                 return domain.unpause()
             },
-            giveUp: { [counts] in counts.change { $0.givenUp += 1 } })
+            giveUp: { [counts] _ in counts.change { $0.givenUp += 1 } })
     }
 }
 

@@ -351,7 +351,7 @@ public struct PrimarySession: Sendable {
                 .protectionEnded, text: "protection was ended by \(signalName); the guest goes on at the primary"))
     }
 
-    /// The backup hears it at once: libxl may wait a minute for a guest that will never suspend.
+    /// The backup hears it at once: libxl may take its time.
     private mutating func guestLeft(_ leave: GuestLeave) -> [Action] {
         switch leave {
         case .destroyed:

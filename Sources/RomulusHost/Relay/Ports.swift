@@ -7,12 +7,13 @@ public struct GuestPort: Sendable {
     /// Its processors stand still when this returns true, whatever else happens to it, until `thaw`.
     public var freeze: @Sendable () -> Bool
     public var thaw: @Sendable () -> Bool
-    /// The copy here will never run again: whoever still waits for it to suspend need not.
-    public var giveUp: @Sendable () -> Void
+    /// Whoever still waits for the guest to suspend need not. True for a copy that must never run again, and is to be
+    /// destroyed: it stands still as one that has suspended. False for one that has left by itself.
+    public var giveUp: @Sendable (_ mustNotRun: Bool) -> Void
 
     public init(
         leave: @escaping @Sendable () -> PrimarySession.GuestLeave?, freeze: @escaping @Sendable () -> Bool,
-        thaw: @escaping @Sendable () -> Bool, giveUp: @escaping @Sendable () -> Void
+        thaw: @escaping @Sendable () -> Bool, giveUp: @escaping @Sendable (Bool) -> Void
     ) {
         self.leave = leave
         self.freeze = freeze

@@ -77,7 +77,9 @@ public final class PrimaryRelay: @unchecked Sendable {
         signals = try Descriptor.event()
         saveReturned = try Descriptor.event()
         memory = try MappedMemory(byteCount: configuration.helper.stagingBytes)
-        ring = StagingRing(storage: UnsafeMutableRawBufferPointer(rebasing: memory.bytes.prefix(Self.firstCopyBytes)))
+        // The native engine has staging of its own for what a suspended guest waits for; the stock one has this.
+        let firstCopy = configuration.helper.engine == .native ? Self.firstCopyBytes : memory.bytes.count
+        ring = StagingRing(storage: UnsafeMutableRawBufferPointer(rebasing: memory.bytes.prefix(firstCopy)))
 
         self.link = link
         self.back = BackChannel(descriptor: back)
@@ -124,6 +126,7 @@ public final class PrimaryRelay: @unchecked Sendable {
 
         while !session.hasEnded { turn() }
         sayLastWords()
+        giveUpGuest()
         ports.arbiter?.close()
         telemetry.close()
 
@@ -429,10 +432,7 @@ public final class PrimaryRelay: @unchecked Sendable {
                 log.write(line)
             case .end(let end):
                 self.end = end
-                switch end.fate {
-                case .goesOn: _ = HelperControl.send(.guestGoesOn, on: control.raw)
-                case .yields, .hasLeft: ports.guest.giveUp()
-                }
+                if case .goesOn = end.fate { _ = HelperControl.send(.guestGoesOn, on: control.raw) }
             }
         }
     }
@@ -478,6 +478,28 @@ public final class PrimaryRelay: @unchecked Sendable {
     }
 
     /// Finishes the frame under way, and waits until the backup has answered a farewell with its own.
+    /// libxl may be about to wait for a guest that will not run here again, or do so already: until its save has returned it is
+    /// told that it need not.
+    private func giveUpGuest() {
+        let mustNotRun: Bool
+        switch end?.fate {
+        case .yields: mustNotRun = true
+        case .hasLeft: mustNotRun = false
+        case .goesOn, nil: return
+        }
+        let deadline = MonotonicTime.now + Self.givingUpNanoseconds
+        while !hasSaveReturned, MonotonicTime.now < deadline {
+            ports.guest.giveUp(mustNotRun)
+            polls.reset()
+            let returned = polls.add(saveReturned.raw, reading: true)
+            polls.wait(until: .now + .nanoseconds(milliseconds: 100))
+            hasSaveReturned = polls.isReady(returned)
+        }
+    }
+
+    /// libxl's own limits: a minute for the order to be taken, and one for the suspension.
+    private static let givingUpNanoseconds: Int64 = 125_000_000_000
+
     private func sayLastWords() {
         let deadline = MonotonicTime.now + (isBackupLost ? Self.hopelessNanoseconds : configuration.farewellNanoseconds)
         if !writer.isFramed {

@@ -62,14 +62,17 @@ static int take_input(int fd, long bytes)
     if (bytes == 0)
         return open("/dev/null", O_RDONLY | O_CLOEXEC);
     int file = memfd_create("input", MFD_CLOEXEC);
-    if (file < 0 || ftruncate(file, bytes) < 0)
-        return -1;
-    char *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    if (at == MAP_FAILED)
-        return -1;
-    int whole = take(fd, at, bytes);
-    munmap(at, bytes);
-    return whole ? file : -1;
+    char *at = MAP_FAILED;
+    if (file >= 0 && ftruncate(file, bytes) == 0)
+        at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    int whole = at != MAP_FAILED && take(fd, at, bytes);
+    if (at != MAP_FAILED)
+        munmap(at, bytes);
+    if (whole)
+        return file;
+    if (file >= 0)
+        close(file);
+    return -1;
 }
 
 static pid_t start(char *script, int input, int output)

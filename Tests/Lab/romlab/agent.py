@@ -94,9 +94,9 @@ def to_end(call: Call, timeout: float, is_there: Callable[[], bool]) -> tuple[in
             text = call.read(max(0.0, min(0.5, deadline - time.monotonic())))
             if text:
                 output.append(text)
-            elif text is None and time.monotonic() >= deadline:
+            if call.status is None and time.monotonic() >= deadline:
                 raise TimeoutError
-            elif text is None and not is_there():
+            if text is None and not is_there():
                 return BROKEN, b"".join(output)
     finally:
         call.close()

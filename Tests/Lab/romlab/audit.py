@@ -85,6 +85,8 @@ class Audit:
         self._lines: list[Line] = []
         self._early: list[Line] = []
         self._is_open = False
+        # Whether the newest verdict has a line that is wrong whoever says it.
+        self.is_grave = False
         self._former: tuple[str, ...] = ()
         self._growths: list[_Growth] = []
         # What is known already: of the lab's files how far, of a machine's which lines, how often.
@@ -191,6 +193,7 @@ class Audit:
     def problem(self, name: str, module: object) -> LabError | None:
         """The verdict by what a scenario states of itself; said, so that a scenario that failed anyway has it too."""
         found = self.verdict(getattr(module, "EXPECTS", ()), getattr(module, "LEAVES", ()))
+        self.is_grave = any(map(forbidden.is_grave, found))
         for one in found[:MOST_FINDINGS]:
             say(f"{name}: forbidden: {one}")
         if len(found) > MOST_FINDINGS:

@@ -83,8 +83,9 @@ COMMON = (
     BACKUP + r"replica ready: (takes over|asks the arbiter \(\w+\)) after \d+ ms without a byte from the primary$",
     discarded(FAREWELL + "protection was ended by SIGINT; the guest goes on at the primary"),
 )
+# Whoever looks first after a standstill: xl's relay, or its helper's guard.
+XL_STUCK = HELPER + r"warning: xl remus does not run \(stopped, or stuck\), and the backup takes over: the copy here is frozen$"
 # A machine that is slow for a moment may account for these: a guest that is frozen and goes on, a lease that was lost.
 SLOW = (
     frozen(BACKUP_SILENT), frozen_until(BACKUP_SILENT, r"\w+"), HEARD_AGAIN,
-    HELPER + r"warning: xl remus does not run \(stopped, or stuck\), and the backup takes over: the copy here is frozen$",
-    PRIMARY + "warning: the lease in etcd cannot be kept ", PRIMARY + "the lease in etcd is there again$")
+    XL_STUCK, PRIMARY + "warning: the lease in etcd cannot be kept ", PRIMARY + "the lease in etcd is there again$")

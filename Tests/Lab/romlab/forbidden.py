@@ -48,6 +48,11 @@ KIB_BESIDES = 6144
 DESCRIPTORS = 6
 
 
+def is_grave(finding: str) -> bool:
+    """A line that is wrong whoever says it; not what a scenario that was broken off may leave."""
+    return _RULE.search(finding) is not None
+
+
 @dataclass(frozen=True)
 class Line:
     """Where it was found, and what it says."""

@@ -20,6 +20,8 @@ from .network import Network
 from .shell import LabError, TooSlow, end_process, lives, run, wait_for
 
 INDEX = {"a": 1, "b": 2}
+# Some 300 MB for each machine and state: more than /run has on many machines.
+KEPT = Path("/var/tmp/romulus-lab-kept")
 MEMORY_MIB = 1536
 DOM0_MIB = 768
 XEN_OPTIONS = (
@@ -68,7 +70,7 @@ class Host:
 
     def kept(self, name: str) -> MachineState:
         """The machine's state of that name, to go back to."""
-        return MachineState(self.state / "kept", f"{self.name}-{name}")
+        return MachineState(KEPT / self.state.name, f"{self.name}-{name}")
 
     def power_on(self, logs: Path, kept: MachineState | None = None) -> None:
         """Starts the machine on a fresh disk; or reads a kept state, from which `machine_state.go_on` lets it go on.
@@ -185,7 +187,10 @@ class Host:
 
     def start(self, command: str, take: Callable[[bytes], object]) -> agent.Running:
         """A command that goes on in the background; what it prints is handed over as it comes."""
-        call, is_there = self._call(command)
+        try:
+            call, is_there = self._call(command)
+        except OSError as error:
+            raise TooSlow(f"host {self.name} is not reached: {error}") from error
         return agent.Running(call, take, is_there)
 
     def write(self, path: str, text: str, then: str = "true", timeout: float = 60) -> None:

@@ -16,7 +16,7 @@ from .etcd import Etcd
 from .follow import LineFollower
 from .guest import Guest
 from .guest_config import GuestConfig, as_setting
-from .host import XL, Host
+from .host import KEPT, XL, Host
 from .network import Network
 from .protection import Protection
 from .shell import LabError, TooSlow, say, wait_for
@@ -58,13 +58,14 @@ class Lab:
         self.pvh = self.guest("pvh", "guest", 100)
         self.pv = self.guest("pv", "pvguest", 101)
         self.hvm = self.guest("hvm", "hvmguest", 102, memory_mib=192)
-        self.kept = STATE / "kept"
         self._keeps = False
         self.scenario = "lab"
         self.timetable = Timetable()
         self.protections: list[Protection] = []
         # By the name under which they were kept.
         self._runs: dict[str, Protection] = {}
+        # How often one did not outlive that the hosts went back to it.
+        self.lost_returns = 0
         self.followers: list[LineFollower] = []
         self.audit = Audit(self)
         for host in self.hosts:
@@ -78,7 +79,7 @@ class Lab:
             say("making the Debian packages")
             packages.make()
         self.network.up()
-        shutil.rmtree(self.kept, ignore_errors=True)
+        shutil.rmtree(KEPT / STATE.name, ignore_errors=True)
         say("booting two Xen hosts")
         for host in self.hosts:
             host.power_on(self.logs)
@@ -120,6 +121,7 @@ class Lab:
             host.power_cut()
         self.etcd.stop()
         self.network.down()
+        shutil.rmtree(KEPT / STATE.name, ignore_errors=True)
         for left in STATE.glob("*"):
             if left.name != "lock":
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -187,7 +189,10 @@ class Lab:
                     if self._keeps and guest is self.pvh and host is self.a:
                         machine_state.take([(host.kept(WITH_GUEST), host.machine)])
             guest.ask("dirty 0")
-            self._on_each(self.hosts, self.install_settings)
+            def begin(one: Host) -> None:
+                one.set_clock()
+                self.install_settings(one)
+            self._on_each(self.hosts, begin)
             self.open_audit()
         return guest
 
@@ -216,10 +221,10 @@ class Lab:
     def back_to(self, name: str) -> Protection:
         """The run that was kept under that name, as it was then. Hosts that come back are slow for a moment: now and then too
         slow for the run's timeouts, and then they go back once more."""
-        with self.timetable.spends("audit"):
-            self.audit.gather(self.hosts)
         with self.timetable.spends("reset"):
             for _ in range(MOST_RETURNS):
+                with self.timetable.spends("audit"):
+                    self.audit.gather(self.hosts)
                 self.end_sessions()
                 self._connect()
                 self._start(self.hosts, name)
@@ -227,12 +232,13 @@ class Lab:
                 kept = self._runs[name]
                 kept.primary.run(f"{XL} unpause {kept.guest.name}", check=False)
                 protection = Protection.under_way(self, kept)
+                # Its hosts' clocks stay as they were then: libxl takes a leap for the end of its patience.
                 if protection.is_alive():
-                    self._on_each(self.hosts, Host.set_clock)
                     self.open_audit()
                     self.audit.watch(protection)
                     return protection
                 say(f"  the run did not outlive going back to it: {protection.tail()}")
+                self.lost_returns += 1
         raise TooSlow(f"after {MOST_RETURNS} returns to `{name}' no run was alive")
 
     def _start(self, hosts: Iterable[Host], state: str) -> None:
@@ -261,7 +267,7 @@ class Lab:
         """No run is under way. Where a guest was taken over, its receiver stays as its keeper."""
         found = self._on_each(self.hosts, lambda one: one.run(
             f"pgrep -f '^/usr/lib/xen.*/xl (remus{'|migrate-receive' if one is other else ''})'", check=False))
-        return all(one.returncode for one in found)
+        return all(one.returncode == 1 for one in found)
 
     def _clean(self, host: Host) -> bool:
         """Whether the host came clean without a new boot."""

@@ -52,16 +52,18 @@ def take(states: Iterable[tuple[MachineState, Machine]], has_traffic: Callable[[
     states = list(states)
     with ExitStack() as stack:
         controls = [stack.enter_context(_Control(machine.control)) for _, machine in states]
-        _stop_quietly(controls, has_traffic)
-        for (state, _), control in zip(states, controls):
-            state.memory.parent.mkdir(parents=True, exist_ok=True)
-            control.do("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
-            control.do("migrate", uri=f"exec:cat >'{state.memory}'")
-        for (state, machine), control in zip(states, controls):
-            wait_for("the machine's memory to be written", lambda: _is_written(control), 120)
-            state.copy_disk(machine.disk)
-        for control in controls:
-            control.do("cont")
+        try:
+            _stop_quietly(controls, has_traffic)
+            for (state, _), control in zip(states, controls):
+                state.memory.parent.mkdir(parents=True, exist_ok=True)
+                control.do("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
+                control.do("migrate", uri=f"exec:cat >'{state.memory}'")
+            for (state, machine), control in zip(states, controls):
+                wait_for("the machine's memory to be written", lambda: _is_written(control), 120)
+                state.copy_disk(machine.disk)
+        finally:
+            for control in controls:
+                control.do("cont")
 
 
 def go_on(machines: Iterable[Machine]) -> None:

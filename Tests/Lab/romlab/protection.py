@@ -139,6 +139,8 @@ class Protection(Stoppable):
     def wait_end(self, timeout: float = 60) -> int | None:
         """xl's exit status; None when its host was lost."""
         wait_for(f"xl remus to end:\n{self.tail()}", lambda: self.has_ended, timeout)
+        if self.exit_status is None and self.primary.is_on():
+            raise TooSlow(f"nobody hears xl remus any more:\n{self.tail()}")
         return self.exit_status
 
     def tail(self) -> str:

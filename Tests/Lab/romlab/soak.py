@@ -92,7 +92,8 @@ def _try(lab: Lab, chosen: Plan, home: Host | None) -> tuple["Step", Exception |
 def _stated(name: str) -> tuple[str, ...]:
     """A soak does what the scenarios do, and so may say and leave what any of them states. What is right of a step's outcome
     it sees for itself."""
-    return tuple({one: None for scenario in runner.names() for one in getattr(runner.load(scenario), name, ())})
+    stated = {one: None for scenario in runner.names() for one in getattr(runner.load(scenario), name, ())}
+    return tuple(one.replace("host a", "host [ab]") for one in stated)
 
 
 KEPT = "from a kept state"
@@ -176,6 +177,7 @@ class Step:
         except TooSlow as error:
             # One that gave up did not only need longer, whatever the last step left behind.
             raise self._unless_late(LabError(str(error))) if self.protection.has_ended else error
+        self.lab.audit.watch(self.protection)
 
     # -- the fault -----------------------------------------------------------------------------------------------
 
@@ -260,7 +262,8 @@ class Step:
         try:
             self.plan.assert_right(end)
         except LabError as error:
-            raise self._unless_late(error)
+            # Silence is no reason to lose the guest.
+            raise error if end is End.NOBODY else self._unless_late(error)
 
     def _unless_late(self, error: LabError) -> LabError:
         """An emulated host that stood still for a whole timeout, although nothing was done to it that could be the reason,

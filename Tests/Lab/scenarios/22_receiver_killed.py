@@ -20,6 +20,8 @@ def run(lab):
     protection.wait_end(30)
     assert_goes_on(lab, guest, "a")
     # The dead receiver's replica is still there; the next run removes it by itself.
+    for host in lab.hosts:
+        lab.install_settings(host, arbiter="none")
     again = lab.protect(guest)
     again.wait_epochs(2)
     assert any("an earlier run had left behind" in line for line in lab.b.syslog()), "nothing was left to remove?"

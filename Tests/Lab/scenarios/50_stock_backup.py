@@ -22,13 +22,12 @@ def run(lab):
     ended = lab.protect(guest, "-F")
     ended.wait_text("the backup did not answer as Romulus", 1)
     ended.wait_epochs(3)
-    lab.keep_run("stock-backup", ended)
     interrupt(lab.a, "INT")
     ended.wait_end(40)
     assert_goes_on(lab, guest, "a")
     wait_gone(lab.b, "guest--incoming")
 
-    protection = lab.back_to("stock-backup")
+    protection = lab.protect(guest, "-F")
     protection.wait_epochs(3)
     lab.a.power_cut()
     # A stock backup notices the end of the connection and nothing else: end its sshd's.

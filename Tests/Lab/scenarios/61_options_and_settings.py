@@ -2,7 +2,7 @@
 
 from romlab import packages
 from romlab.catalogue import PRIMARY, NEVER_BEGUN, STOCK_STREAM
-from romlab.checks import assert_answers, assert_goes_on, interrupt
+from romlab.checks import assert_goes_on, interrupt
 
 EXPECTS = (
     PRIMARY + "error: /etc/xen/romulus.conf:2: `detect_timeout_ms' is 99, but must be between 100 and ", NEVER_BEGUN,

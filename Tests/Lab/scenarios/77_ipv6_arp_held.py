@@ -19,7 +19,7 @@ def run(lab):
     guest = lab.guest_on(lab.pvh, lab.a)
     free = _ask(guest)
     # With the options that change nothing here, as an admin may give them: they keep working.
-    protection = lab.protect(guest, "-e", "-u", "-i", "1000", "-s", "'ssh -q'")
+    protection = lab.protect(guest, "-e", "-i", "1000", "-s", "'ssh -q'")
     protection.wait_epochs(2)
     held = _ask(guest)
     for kind in echoes.KINDS:

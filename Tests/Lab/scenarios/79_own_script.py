@@ -5,6 +5,7 @@ import time
 from romlab.catalogue import NEVER_BEGUN, PRIMARY
 from romlab.checks import assert_goes_on, interrupt
 from romlab.guest import Prober
+from romlab.shell import wait_for
 from romlab.stream import Latency
 
 EXPECTS = (PRIMARY + r"error: .*/tmp/netbuf setup of vif\d+\.\d+ .*no such bridge", NEVER_BEGUN)
@@ -30,7 +31,7 @@ def run(lab):
     guest = lab.guest_on(lab.pvh, lab.a)
     lab.a.write("/tmp/netbuf", SCRIPT)
     lab.a.run("chmod +x /tmp/netbuf; rm -f /tmp/netbuf.log")
-    protection = lab.protect(guest, "-N", "/tmp/netbuf", "-i", "500")
+    protection = lab.protect(guest, "-N", "/tmp/netbuf", "-u", "-i", "500")
     protection.wait_epochs(2)
     with Prober(guest) as prober:
         begun = time.monotonic()
@@ -44,6 +45,8 @@ def run(lab):
     assert [call.split()[0] for call in calls] == ["setup", "teardown"] and calls[1].endswith("ifb-own"), calls
     assert "ifb-own" not in lab.a.run("ip link").stdout
 
+    wait_for("the backup's xl to end", lambda: lab.b.run(
+        "pgrep -f '^/usr/lib/xen.*/xl migrate-receive'", check=False).returncode == 1, 20)
     lab.a.run("printf '#!/bin/sh\\necho no such bridge >&2\\nexit 1\\n' >/tmp/netbuf")
     refused = lab.start_protection(guest, "-N", "/tmp/netbuf")
     refused.wait_end(30)
