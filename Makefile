@@ -21,7 +21,7 @@ SWIFTFLAGS    ?=
 HOST     ?= a
 TESTS    ?=
 # Seconds for all scenarios together: what a busy machine may need.
-LAB_BUDGET ?= 2700
+LAB_BUDGET ?= 3600
 # Of the soak: for how long steps are begun, and what repeats one of them.
 MINUTES  ?= 5
 SEED     ?=
