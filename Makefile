@@ -150,8 +150,8 @@ unit: fmt-check all deb  ## the tests that need no hypervisor
 patched-xen: packages  ## patches/ applied to the Xens they are for, xl and its save helper compiled with them
 	$(LAB) patched
 
-lab-test:  ## the scenarios on two Xen hosts, and five minutes of soak; TESTS="42 70" chooses, without a soak
-	$(LAB) test --budget $(LAB_BUDGET) $(if $(TESTS),$(TESTS),--soak 5)
+lab-test:  ## the scenarios on two Xen hosts, and a few steps of soak; TESTS="42 70" chooses, without a soak
+	$(LAB) test --budget $(LAB_BUDGET) $(if $(TESTS),$(TESTS),--soak 2.5)
 
 lab-soak: packages all  ## random faults, each followed by the promises' checks; MINUTES=60, SEED=123 STEP=17
 	$(LAB) soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(STEP),--step $(STEP))
