@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .guest import Guest
-from .host import Host
+from .host import PRIMARY_XL, Host
 from .shell import LabError, wait_for
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def wait_gone(host: Host, name: str, timeout: float = 20) -> None:
 
 def interrupt(host: Host, signal: str) -> None:
     """The signal to every process of `xl remus`'s group, as a terminal sends Ctrl-C."""
-    host.run(f"kill -s {signal} -- -$(ps -o pgid= $(pgrep -o -f '^/usr/lib/xen.*/xl remus') | tr -d ' ')")
+    host.run(f"kill -s {signal} -- -$(ps -o pgid= $(pgrep -o -f {PRIMARY_XL}) | tr -d ' ')")
 
 
 def assert_preload_is_contained(host: Host, allowed: tuple[str, ...] = ("xl", "libxl-save-helper")) -> None:

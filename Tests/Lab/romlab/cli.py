@@ -107,28 +107,29 @@ def _test(arguments: list[str]) -> int:
             _take_down(lab)
 
 
-def _taken(option: str, arguments: list[str]) -> float | None:
-    """An option's number, which is taken out."""
-    if option not in arguments:
+def _taken(option: str, arguments: list[str], kind: type = float) -> float | None:
+    """An option's number, which is taken out. One without a number is left to whoever refuses what is left."""
+    if option not in arguments[:-1]:
         return None
     place = arguments.index(option)
-    value = float(arguments[place + 1])
+    value = kind(arguments[place + 1])
     del arguments[place:place + 2]
     return value
 
 
 def _soak(arguments: list[str]) -> int:
-    wishes: dict[str, str] = dict(zip(arguments[::2], arguments[1::2]))
-    if len(arguments) % 2 or not wishes.keys() <= {"--minutes", "--seed", "--steps", "--step"}:
+    seed, steps, step = (_taken(option, arguments, int) for option in ("--seed", "--steps", "--step"))
+    minutes = _taken("--minutes", arguments)
+    if minutes is None:
+        minutes = 5.0 if steps is None else float("inf")
+    if arguments:
         warn(USAGE)
         return 2
-    numbers = {wish: int(value) for wish, value in wishes.items() if wish != "--minutes"}
-    minutes = float(wishes.get("--minutes", "inf" if "--steps" in wishes else "5"))
     lab = Lab()
     try:
         lab.up()
         lab.keep()
-        good = soak.run(lab, minutes, numbers.get("--seed"), numbers.get("--steps"), numbers.get("--step"))
+        good = soak.run(lab, minutes, seed, steps, step)
         return 0 if good else 1
     finally:
         _take_down(lab)

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .checks import interrupt
-from .host import Host
+from .host import BACKUP_XL, PRIMARY_XL, Host
 from .shell import TooSlow
 
 if TYPE_CHECKING:
     from .soak import Step
-
-XL = "'^/usr/lib/xen.*/xl remus'"
-RECEIVER = "'^/usr/lib/xen.*/xl migrate-receive'"
 
 
 @dataclass(frozen=True)
@@ -25,14 +22,14 @@ class Fault:
 
 
 def _kill(host: Host, signal: str, pattern: str) -> None:
-    """Alone on its line: else the shell around it, which has the pattern in its own arguments, would be meant too."""
+    """The pattern must not match its own words: the shell around this has them in its arguments."""
     host.run(f"pkill -{signal} -f {pattern}")
 
 
 def _stop_xl_briefly(step: "Step") -> None:
     """In one command: on an emulated host two of them may be a timeout apart."""
     moments = step.primary.run(
-        f"date +%s.%N; pkill -STOP -f {XL}; sleep {step.plan.seconds:.2f}; pkill -CONT -f {XL}; date +%s.%N").stdout.split()
+        f"date +%s.%N; pkill -STOP -f {PRIMARY_XL}; sleep {step.plan.seconds:.2f}; pkill -CONT -f {PRIMARY_XL}; date +%s.%N").stdout.split()
     _assert_brief(step, float(moments[1]) - float(moments[0]))
 
 
@@ -79,21 +76,21 @@ _BACKUP = _freeze(lambda step: step.backup)
 
 FAULTS = {
     "ctrl-c": Fault(lambda step: interrupt(step.primary, "INT")),
-    "sigterm": Fault(lambda step: _kill(step.primary, "TERM", XL)),
-    "sighup": Fault(lambda step: _kill(step.primary, "HUP", XL)),
+    "sigterm": Fault(lambda step: _kill(step.primary, "TERM", PRIMARY_XL)),
+    "sighup": Fault(lambda step: _kill(step.primary, "HUP", PRIMARY_XL)),
     "ctrl-z": Fault(lambda step: interrupt(step.primary, "TSTP")),
     "helper-killed": Fault(lambda step: _kill(step.primary, "KILL", "-- '--[s]ave-domain'")),
     "restorer-killed": Fault(lambda step: _kill(step.backup, "KILL", "-- '--[r]estore-domain'")),
-    "receiver-killed": Fault(lambda step: _kill(step.backup, "KILL", RECEIVER)),
-    "xl-killed": Fault(lambda step: _kill(step.primary, "KILL", XL)),
+    "receiver-killed": Fault(lambda step: _kill(step.backup, "KILL", BACKUP_XL)),
+    "xl-killed": Fault(lambda step: _kill(step.primary, "KILL", PRIMARY_XL)),
     "xl-stopped-briefly": Fault(_stop_xl_briefly),
     # A fence may have been faster with the whole host.
     "xl-stopped": Fault(
-        lambda step: _kill(step.primary, "STOP", XL),
-        lambda step: step.primary.is_on() and step.primary.run(f"pkill -CONT -f {XL}", check=False)),
+        lambda step: _kill(step.primary, "STOP", PRIMARY_XL),
+        lambda step: step.primary.is_on() and step.primary.run(f"pkill -CONT -f {PRIMARY_XL}", check=False)),
     "ssh-killed": Fault(lambda step: _kill(step.primary, "KILL", f"'^ssh host{step.backup.name} xl migrate-receive'")),
     # The one of this connection, not the lab's own.
-    "sshd-killed": Fault(lambda step: step.backup.run(f"kill -KILL $(ps -o ppid= $(pgrep -o -f {RECEIVER}))")),
+    "sshd-killed": Fault(lambda step: step.backup.run(f"kill -KILL $(ps -o ppid= $(pgrep -o -f {BACKUP_XL}))")),
     "destroyed": Fault(lambda step: step.primary.run(f"xl destroy {step.guest.name}")),
     "shut-down": Fault(lambda step: step.guest.tell("poweroff")),
     "primary-power-cut": Fault(lambda step: step.primary.power_cut()),

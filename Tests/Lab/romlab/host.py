@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from . import agent
+from . import agent, releases
 from .images import Images
 from .machine_state import Machine, MachineState
 from .network import Network
@@ -31,8 +31,9 @@ XEN_OPTIONS = (
 KERNEL_OPTIONS = (
     "root=/dev/vda console=hvc0 quiet nokaslr mitigations=off init_on_alloc=0 cgroup_disable=memory psi=0"
     " hardened_usercopy=off randomize_kstack_offset=off lsm=")
-# Behind the launcher and Debian's wrapper: two scripts fewer for what is asked most often.
-XL = "/usr/lib/xen-4.17/bin/xl"
+# Whose command lines, for pgrep and pkill -f, quoted for a shell.
+PRIMARY_XL = "'^/usr/lib/xen.*/xl remus'"
+BACKUP_XL = "'^/usr/lib/xen.*/xl migrate-receive'"
 SSH = [
     "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o",
     "ConnectTimeout=5", "-o", "ControlMaster=no", "-o", "ControlPath=none"]
@@ -45,6 +46,8 @@ class Host:
         self.state = state
         self.network = network
         self.images = images
+        # Behind the launcher and Debian's wrapper: two scripts fewer for what is asked most often.
+        self.xl = releases.wanted().xl
         self.pid: int | None = None
         self.generation = 0
         # The power switch pulls plugs too, from a thread of its own.
@@ -145,7 +148,7 @@ class Host:
         def ready() -> bool:
             if not self.is_on():
                 raise LabError(f"host {self.name}'s QEMU ended; see {self.console}")
-            return self.call(f"{XL} list >/dev/null && test -e /run/xenstored.pid -o -e /run/xen/xenstored.pid",
+            return self.call(f"{self.xl} list >/dev/null && test -e /run/xenstored.pid -o -e /run/xen/xenstored.pid",
                              timeout=20)[0] == 0
         wait_for(f"host {self.name} to boot (its console: {self.console})", ready, timeout, 0.5)
 
@@ -176,9 +179,9 @@ class Host:
         except TimeoutError as error:
             raise TooSlow(f"host {self.name}: `{script}` took more than {timeout} s") from error
 
-    def run(self, command: str, check: bool = True, timeout: float = 60) -> subprocess.CompletedProcess:
-        """A command to its end."""
-        status, output = self.call(command, timeout=timeout)
+    def run(self, command: str, check: bool = True, timeout: float = 60, given: bytes = b"") -> subprocess.CompletedProcess:
+        """A command to its end, with that input."""
+        status, output = self.call(command, given, timeout)
         text = output.decode(errors="replace")
         if check and status != 0:
             tail = "\n".join(text.splitlines()[-15:])
@@ -195,7 +198,7 @@ class Host:
 
     def write(self, path: str, text: str, then: str = "true", timeout: float = 60) -> None:
         """A file, and what is to be done when it is there, in one command."""
-        self._put(f"cat >{shlex.quote(path)} && {then}", f"{text}\n".encode(), timeout)
+        self.run(f"cat >{shlex.quote(path)} && {then}", timeout=timeout, given=f"{text}\n".encode())
 
     def fetch(self, path: str) -> bytes:
         status, content = self.call(f"cat {shlex.quote(path)}")
@@ -205,25 +208,20 @@ class Host:
 
     def put(self, file: Path, path: str) -> None:
         """Copies a file there, with its mode."""
-        self._put(f"cat >{path} && chmod {file.stat().st_mode & 0o777:o} {path}", file.read_bytes())
+        self.run(f"cat >{path} && chmod {file.stat().st_mode & 0o777:o} {path}", given=file.read_bytes())
 
     def put_archive(self, folder: Path, names: list[str], where: str) -> None:
         """Files, in one archive, unpacked there."""
         archive = subprocess.run(
             ["tar", "-C", str(folder), "-cf", "-", *names], stdout=subprocess.PIPE, check=True).stdout
-        self._put(f"mkdir -p {where} && tar -C {where} --no-same-owner -xf -", archive)
-
-    def _put(self, script: str, content: bytes, timeout: float = 60) -> None:
-        status, output = self.call(script, content, timeout)
-        if status != 0:
-            raise LabError(f"host {self.name}: `{script}` exited with {status}: {output.decode(errors='replace')}")
+        self.run(f"mkdir -p {where} && tar -C {where} --no-same-owner -xf -", given=archive)
 
     # -- Xen -----------------------------------------------------------------------------------------------------
 
     def domains(self) -> dict[str, "DomainLine"]:
         """What `xl list` says, without dom0."""
         found = {}
-        for line in self.run(f"{XL} list").stdout.splitlines()[1:]:
+        for line in self.run(f"{self.xl} list").stdout.splitlines()[1:]:
             match = re.match(r"(\S+)\s+(\d+)\s+\d+\s+\d+\s+(\S+)", line)
             if match and match[1] != "Domain-0":
                 found[match[1]] = DomainLine(match[1], int(match[2]), match[3])

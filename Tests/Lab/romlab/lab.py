@@ -16,7 +16,8 @@ from .etcd import Etcd
 from .follow import LineFollower
 from .guest import Guest
 from .guest_config import GuestConfig, as_setting
-from .host import KEPT, XL, Host
+from .host import BACKUP_XL, KEPT, PRIMARY_XL, Host
+from .machine_state import MachineState
 from .network import Network
 from .protection import Protection
 from .shell import LabError, TooSlow, say, wait_for
@@ -106,8 +107,7 @@ class Lab:
             for host in hosts:
                 if host.is_on():
                     self.network.set_link(host.name, True)
-                host.power_on(self.logs, kept[host] if kept[host].exists else None)
-            machine_state.go_on(host.machine for host in hosts if kept[host].exists)
+            self._start(kept)
 
             def begin(host: Host) -> None:
                 host.wait_ready()
@@ -209,12 +209,12 @@ class Lab:
         state: hosts that come back have enough to do with the run's signs of life."""
         guest, primary = protection.guest, protection.primary
         with self.timetable.spends("reset"):
-            primary.run(f"{XL} pause {guest.name}")
+            primary.run(f"{primary.xl} pause {guest.name}")
             # The epoch under way has reached the backup by then, and the next waits for the guest.
             time.sleep(1)
             with Traffic(self.network) as traffic:
                 machine_state.take([(host.kept(name), host.machine) for host in self.hosts], traffic.has_passed)
-            primary.run(f"{XL} unpause {guest.name}")
+            primary.run(f"{primary.xl} unpause {guest.name}")
             self._runs[name] = protection
         return protection
 
@@ -227,10 +227,10 @@ class Lab:
                     self.audit.gather(self.hosts)
                 self.end_sessions()
                 self._connect()
-                self._start(self.hosts, name)
+                self._start({host: host.kept(name) for host in self.hosts})
                 time.sleep(1.5)
                 kept = self._runs[name]
-                kept.primary.run(f"{XL} unpause {kept.guest.name}", check=False)
+                kept.primary.run(f"{kept.primary.xl} unpause {kept.guest.name}", check=False)
                 protection = Protection.under_way(self, kept)
                 # Its hosts' clocks stay as they were then: libxl takes a leap for the end of its patience.
                 if protection.is_alive():
@@ -241,11 +241,11 @@ class Lab:
                 self.lost_returns += 1
         raise TooSlow(f"after {MOST_RETURNS} returns to `{name}' no run was alive")
 
-    def _start(self, hosts: Iterable[Host], state: str) -> None:
-        """From a kept state, together."""
-        for host in hosts:
-            host.power_on(self.logs, host.kept(state))
-        machine_state.go_on(host.machine for host in hosts)
+    def _start(self, kept: dict[Host, MachineState]) -> None:
+        """Each as it was then, and those go on together; from a fresh disk where there is no such state."""
+        for host, state in kept.items():
+            host.power_on(self.logs, state if state.exists else None)
+        machine_state.go_on(host.machine for host, state in kept.items() if state.exists)
 
     def _is_alone(self, guest: Guest, host: Host) -> bool:
         try:
@@ -256,7 +256,7 @@ class Lab:
             if guest.name not in here or guest.name in there:
                 return False
             # As an admin ends a run that the last scenario has left under way.
-            self._on_each(self.hosts, lambda one: one.run("pkill -INT -f '^/usr/lib/xen.*/xl remus'", check=False))
+            self._on_each(self.hosts, lambda one: one.run(f"pkill -INT -f {PRIMARY_XL}", check=False))
             wait_for("xl remus to end", lambda: self._is_idle(other), 20)
             here, there = self._on_each((host, other), Host.domains)
             return list(here) == [guest.name] and not there and guest.answers()
@@ -266,7 +266,7 @@ class Lab:
     def _is_idle(self, other: Host) -> bool:
         """No run is under way. Where a guest was taken over, its receiver stays as its keeper."""
         found = self._on_each(self.hosts, lambda one: one.run(
-            f"pgrep -f '^/usr/lib/xen.*/xl (remus{'|migrate-receive' if one is other else ''})'", check=False))
+            f"pgrep -f {PRIMARY_XL}" + (f" || pgrep -f {BACKUP_XL}" if one is other else ""), check=False))
         return all(one.returncode == 1 for one in found)
 
     def _clean(self, host: Host) -> bool:

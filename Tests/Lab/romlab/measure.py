@@ -25,6 +25,7 @@ LOADS = ("0", "max")
 STOCK = "stock"
 # Romulus with the stock engine and with its own.
 MODES = (STOCK, "stock engine", "native")
+FAILOVER_STEPS = ("detected", "libxl's end closed", "restored", "renamed and unpaused", "first reply")
 PARTS = ("suspend", "log", "copy", "state", "hold", "resume")
 
 
@@ -212,9 +213,8 @@ def _print_failover(lab: Lab, repeats: int = 3) -> None:
     found: list[list[float]] = []
     for _ in range(repeats):
         found.append(_failover_steps(lab))
-    names = ("detected", "libxl's end closed", "restored", "renamed and unpaused", "first reply")
     rows = [(name, *(f"{steps[index]:.0f}" for steps in found), f"{median(steps[index] for steps in found):.0f}")
-            for index, name in enumerate(names)]
+            for index, name in enumerate(FAILOVER_STEPS)]
     print("Where a failover goes (ms after the power cut)\n\n" + table(rows, (
         "until", *(f"run {number + 1}" for number in range(repeats)), "median")) + "\n", flush=True)
 
@@ -223,10 +223,13 @@ def _failover_steps(lab: Lab) -> list[float]:
     for host in lab.hosts:
         if host.is_on():
             host.run("romulus-activate")
-    guest = lab.guest_on(lab.pvh, lab.a)
-    protection = lab.protect(guest)
+    return failover_steps(lab, lab.protect(lab.guest_on(lab.pvh, lab.a)))
+
+
+def failover_steps(lab: Lab, protection: Protection) -> list[float]:
+    """Milliseconds from a power cut of host a until each of FAILOVER_STEPS."""
     incoming = lab.b.domains()["guest--incoming"].id
-    with Prober(guest) as prober, LineFollower(lab.b, f"xenstore-watch /local/domain/{incoming}/name") as names, \
+    with Prober(protection.guest) as prober, LineFollower(lab.b, f"xenstore-watch /local/domain/{incoming}/name") as names, \
             LineFollower(lab.b, "tail -n 1 -f /var/log/messages") as messages:
         # A watch fires once at its registration, and tail shows a line: from then on both are there.
         wait_for("the backup's followers", lambda: names.lines and messages.lines, 30)

@@ -12,10 +12,9 @@ from statistics import median
 
 from . import machine_state
 from .follow import LineFollower
-from .guest import Prober
 from .host import Host
 from .lab import CLEAN, Lab
-from .protection import watch_failover
+from .measure import FAILOVER_STEPS, failover_steps
 from .shell import say, wait_for
 from .table import table
 
@@ -38,21 +37,24 @@ FIRST_COPY = (
 )
 
 
-class Watch:
-    """Parts of one thing, by lines that are followed."""
+def _steps(begun: float, lines: list[tuple[float, str]], marks: tuple, last: str) -> Steps:
+    """Since that moment. A part whose line never came belongs to the next one."""
+    found, at = [], begun
+    for name, pattern in marks:
+        moment = next((one for one, line in lines if one >= at and re.search(pattern, line)), None)
+        if moment is not None:
+            found.append((name, moment - at))
+            at = moment
+    return [*found, (last, time.monotonic() - at)]
 
-    def __init__(self) -> None:
-        self.begun = time.monotonic()
 
-    def steps(self, lines: list[tuple[float, str]], marks: tuple, last: str) -> Steps:
-        """A part whose line never came belongs to the next one."""
-        found, at = [], self.begun
-        for name, pattern in marks:
-            moment = next((one for one, line in lines if one >= at and re.search(pattern, line)), None)
-            if moment is not None:
-                found.append((name, moment - at))
-                at = moment
-        return [*found, (last, time.monotonic() - at)]
+def _differences(names: tuple[str, ...], moments: list[float]) -> Steps:
+    return [(name, later - earlier) for name, earlier, later in zip(names, moments, moments[1:])]
+
+
+def _keep_lines(lab: Lab, name: str, begun: float, lines: list[tuple[float, str]]) -> None:
+    """For who looks closer."""
+    (lab.logs / name).write_text("".join(f"{moment - begun:8.3f} {line}\n" for moment, line in lines))
 
 
 def run(lab: Lab) -> None:
@@ -80,7 +82,7 @@ def _round(lab: Lab) -> dict[str, Steps]:
     found["reset"] = _reset(lab)
     found["creation"] = _creation(lab)
     found["first copy"], protection = _first_copy(lab)
-    found["failover"] = _failover(lab, protection)
+    found["failover"] = _differences(FAILOVER_STEPS, [0.0, *(one / 1000 for one in failover_steps(lab, protection))])
     lab.end_sessions()
     for what, steps in found.items():
         say(f"{what}: {sum(seconds for _, seconds in steps):.1f} s")
@@ -101,44 +103,28 @@ def _reset(lab: Lab) -> Steps:
         lab.install_settings(host)
     moments.append(time.monotonic())
     names = ("disks, taps, QEMU's start", "QEMU reads the memory", "until xl list answers", "clock and settings")
-    return [(name, later - earlier) for name, earlier, later in zip(names, moments, moments[1:])]
+    return _differences(names, moments)
 
 
 def _creation(lab: Lab) -> Steps:
     guest = lab.pvh
     lab.put_config(guest, lab.a)
-    watch = Watch()
+    begun = time.monotonic()
     with LineFollower(lab.a, f"xl -vvv create {guest.config} 2>&1") as lines:
         wait_for("xl create to end", lambda: lines.has_ended, 90, 0.02)
         created = time.monotonic()
-        steps = watch.steps(lines.lines, CREATION, "xl create's end")
-        (lab.logs / "profile-create.txt").write_text(
-            "".join(f"{moment - watch.begun:8.3f} {line}\n" for moment, line in lines.lines))
+        steps = _steps(begun, lines.lines, CREATION, "xl create's end")
+        _keep_lines(lab, "profile-create.txt", begun, lines.lines)
     wait_for("the guest to answer", guest.answers, 120, 0.1)
     return [*steps, ("the guest boots and answers", time.monotonic() - created)]
 
 
 def _first_copy(lab: Lab):
-    watch = Watch()
+    begun = time.monotonic()
     protection = lab.start_protection(lab.pvh, xl="xl -vvv")
     with LineFollower(lab.a, f"exec tail -n +1 -f /tmp/{protection.log.name}") as lines:
         protection.wait_protected(240)
-        steps = watch.steps(
-            [(moment, line) for moment, text in lines.lines for line in text.split("\r")], FIRST_COPY, "said")
-        (lab.logs / "profile-remus.txt").write_text(
-            "".join(f"{moment - watch.begun:8.3f} {line}\n" for moment, line in lines.lines))
+        steps = _steps(
+            begun, [(moment, line) for moment, text in lines.lines for line in text.split("\r")], FIRST_COPY, "said")
+        _keep_lines(lab, "profile-remus.txt", begun, lines.lines)
     return steps, protection
-
-
-def _failover(lab: Lab, protection) -> Steps:
-    incoming = lab.b.domains()["guest--incoming"].id
-    with Prober(lab.pvh) as prober, LineFollower(lab.b, f"xenstore-watch /local/domain/{incoming}/name") as names:
-        wait_for("the watch", lambda: names.lines, 30)
-        protection.wait_epochs(3)
-        moment = lab.a.power_cut()
-        failover = watch_failover(protection, prober, moment)
-        renamed = wait_for("the new name", lambda: names.first("name", moment), 10)
-    parts = [("detected", failover.detected_ms / 1000), ("libxl's end closed", failover.closed_ms / 1000),
-             ("restored: libxc's last work, devices, the vif's script", failover.restored_ms / 1000)]
-    rest = renamed - moment - sum(seconds for _, seconds in parts)
-    return [*parts, ("renamed", rest), ("unpaused, the first reply", failover.after.received - renamed)]

@@ -33,6 +33,11 @@ class Release:
         return f"boot/xen-{self.xen}-amd64.gz"
 
     @property
+    def xl(self) -> str:
+        """The program itself, in dom0."""
+        return f"/usr/lib/xen-{self.xen}/bin/xl"
+
+    @property
     def dom0_packages(self) -> tuple[str, ...]:
         return (self.tools, *self.dom0)
 

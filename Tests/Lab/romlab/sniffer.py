@@ -43,16 +43,23 @@ class Frame:
         return f"{self.kind:04x} {self.text[14:54].hex()}"
 
 
+def _listening(network: Network, interface: str) -> socket.socket:
+    """Hears each frame at that interface, with the moment at which the kernel took it."""
+    def make() -> socket.socket:
+        one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # hears nothing before it is bound
+        one.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        one.bind((interface, _ETH_P_ALL))
+        one.setblocking(False)
+        return one
+    return make_in_namespace(network, make)
+
+
 class Traffic(Stoppable):
     """Whether anything goes over the link between the hosts."""
 
     def __init__(self, network: Network):
-        def make() -> socket.socket:
-            one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            one.bind((REPLICATION_BRIDGE, _ETH_P_ALL))
-            one.setblocking(False)
-            return one
-        self._socket = make_in_namespace(network, make)
+        self._socket = _listening(network, REPLICATION_BRIDGE)
 
     def has_passed(self) -> bool:
         """Since this was last asked."""
@@ -74,21 +81,10 @@ class Sniffer(Stoppable):
     def __init__(self, guest: Guest):
         self._mac = guest.mac
         self._frames: dict[str, list[Frame]] = {"a": [], "b": []}
-        self._hosts = {self._listen(guest, host): host for host in self._frames}
+        self._hosts = {_listening(guest.network, f"{host}-{GUEST_BRIDGE}"): host for host in self._frames}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
-
-    @staticmethod
-    def _listen(guest: Guest, host: str) -> socket.socket:
-        def make() -> socket.socket:
-            one = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # hears nothing before it is bound
-            one.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-            one.bind((f"{host}-{GUEST_BRIDGE}", _ETH_P_ALL))
-            one.setblocking(False)
-            return one
-        return make_in_namespace(guest.network, make)
 
     def _work(self) -> None:
         while not self._stop.is_set():

@@ -7,6 +7,7 @@ that went wrong can be repeated by itself, always from the kept state.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import socket
@@ -18,9 +19,9 @@ from types import SimpleNamespace
 from . import runner
 from .checks import assert_answers, assert_goes_on, assert_paused, assert_stays, interrupt, wait_gone
 from .etcd import SETTINGS
-from .faults import FAULTS, RECEIVER, XL
+from .faults import FAULTS
 from .guest import Prober
-from .host import DomainLine, Host
+from .host import BACKUP_XL, PRIMARY_XL, DomainLine, Host
 from .lab import Lab
 from .network import THIRD_PLACE
 from .power import PORT, PowerSwitch
@@ -82,7 +83,8 @@ def _try(lab: Lab, chosen: Plan, home: Host | None) -> tuple["Step", Exception |
     begun = time.monotonic()
     step = Step(lab, chosen, home)
     module = SimpleNamespace(
-        run=lambda _: step.run(), LONGEST_SECONDS=LONGEST_SECONDS, EXPECTS=(*_stated("EXPECTS"), ROMULUS_LINE), LEAVES=_stated("LEAVES"))
+        run=lambda _: step.run(), LONGEST_SECONDS=LONGEST_SECONDS, EXPECTS=(*_stated("EXPECTS"), ROMULUS_LINE),
+        LEAVES=_stated("LEAVES"))
     problem = runner._run_one(lab, f"soak-{chosen.step}", module, time.monotonic() + 2 * LONGEST_SECONDS)
     if problem is None:
         say(f"step {chosen.step}: {step.told}; passed in {time.monotonic() - begun:.0f} s")
@@ -93,6 +95,7 @@ def _try(lab: Lab, chosen: Plan, home: Host | None) -> tuple["Step", Exception |
 ROMULUS_LINE = "romulus: "
 
 
+@functools.cache
 def _stated(name: str) -> tuple[str, ...]:
     """A soak does what the scenarios do, and so may say and leave what any of them states. What is right of a step's outcome
     it sees for itself."""
@@ -364,7 +367,7 @@ class Step:
     @staticmethod
     def _is_idle(host: Host, is_loser: bool) -> bool:
         """A guest that has been taken over has its receiver as its keeper, as one that was created has its `xl create`."""
-        left = host.run(f"pgrep -f {XL} | sed s/^/remus/; pgrep -f {RECEIVER}", check=False).stdout.split()
+        left = host.run(f"pgrep -f {PRIMARY_XL} | sed s/^/remus/; pgrep -f {BACKUP_XL}", check=False).stdout.split()
         return not left or (not is_loser and len(left) == 1 and not left[0].startswith("remus"))
 
 

@@ -13,7 +13,8 @@ from .table import table
 
 # What a scenario has to itself is what is left.
 PARTS = ("creation", "first copy", "failover", "reset", "audit")
-ITSELF = "itself"
+ITSELF, WHOLE = "itself", "all"
+COLUMNS = (*PARTS, ITSELF, WHOLE)
 
 
 class Timetable:
@@ -47,20 +48,19 @@ class Timetable:
         """One row more: of the scenario that began last."""
         whole = time.monotonic() - self._begun
         parts = {part: self._spent[part] for part in PARTS}
-        self.rows.append((name, {**parts, ITSELF: whole - sum(parts.values()), "all": whole}))
+        self.rows.append((name, {**parts, ITSELF: whole - sum(parts.values()), WHOLE: whole}))
 
     def slowest(self, count: int) -> list[tuple[str, float]]:
-        return sorted(((name, parts["all"]) for name, parts in self.rows), key=lambda row: -row[1])[:count]
+        return sorted(((name, parts[WHOLE]) for name, parts in self.rows), key=lambda row: -row[1])[:count]
 
     def text(self) -> str:
-        heading = ("seconds", *PARTS, ITSELF, "all")
-        total = {part: sum(parts[part] for _, parts in self.rows) for part in heading[1:]}
-        return table([(name, *(f"{parts[part]:.0f}" for part in heading[1:]))
-                      for name, parts in [*self.rows, ("all of them", total)]], heading)
+        total = {part: sum(parts[part] for _, parts in self.rows) for part in COLUMNS}
+        return table([(name, *(f"{parts[part]:.0f}" for part in COLUMNS))
+                      for name, parts in [*self.rows, ("all of them", total)]], ("seconds", *COLUMNS))
 
     def write(self, file: Path) -> None:
         with open(file, "w", newline="") as output:
             writer = csv.writer(output)
-            writer.writerow(("scenario", *PARTS, ITSELF, "all"))
+            writer.writerow(("scenario", *COLUMNS))
             for name, parts in self.rows:
-                writer.writerow((name, *(f"{parts[part]:.1f}" for part in (*PARTS, ITSELF, "all"))))
+                writer.writerow((name, *(f"{parts[part]:.1f}" for part in COLUMNS)))

@@ -2,6 +2,7 @@
 
 from romlab.catalogue import BACKUP_GONE, FAREWELL, SHUT_DOWN, STALE_REPLICA, VIF_GONE, discarded, frozen, goes_on
 from romlab.checks import assert_goes_on, wait_gone
+from romlab.host import BACKUP_XL
 from romlab.shell import wait_for
 
 EXPECTS = (
@@ -14,7 +15,7 @@ LEAVES = (r"host a: domain guest \(\d+, ---s--\) does not run, and nobody protec
 def run(lab):
     guest, protection = lab.protected()
     protection.wait_epochs(2)
-    lab.b.run("pkill -KILL -f '^/usr/lib/xen.*/xl migrate-receive'")
+    lab.b.run(f"pkill -KILL -f {BACKUP_XL}")
     protection.wait_text("the guest here is frozen.*romulus resume guest", 15)
     lab.a.run("romulus resume guest")
     protection.wait_end(30)

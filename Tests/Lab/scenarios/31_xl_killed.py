@@ -2,6 +2,7 @@
 
 from romlab.catalogue import HELPER, PRIMARY_GONE, failover, suspected
 from romlab.checks import assert_answers
+from romlab.host import PRIMARY_XL
 from romlab.shell import wait_for
 
 EXPECTS = (
@@ -17,7 +18,7 @@ LEAVES = (
 def run(lab):
     guest, protection = lab.protected()
     protection.wait_epochs(2)
-    lab.a.run("pkill -KILL -f '^/usr/lib/xen.*/xl remus'")
+    lab.a.run(f"pkill -KILL -f {PRIMARY_XL}")
     wait_for("the backup to take over", lambda: lab.b.syslog("failover: "), 20)
     wait_for("the replica to run", lambda: lab.running_copies("guest") == ["b"], 20)
     assert_answers(guest)

@@ -5,6 +5,7 @@ import time
 from romlab.catalogue import NEVER_BEGUN, PRIMARY
 from romlab.checks import assert_goes_on, interrupt
 from romlab.guest import Prober
+from romlab.host import BACKUP_XL
 from romlab.shell import wait_for
 from romlab.stream import Latency
 
@@ -46,7 +47,7 @@ def run(lab):
     assert "ifb-own" not in lab.a.run("ip link").stdout
 
     wait_for("the backup's xl to end", lambda: lab.b.run(
-        "pgrep -f '^/usr/lib/xen.*/xl migrate-receive'", check=False).returncode == 1, 20)
+        f"pgrep -f {BACKUP_XL}", check=False).returncode == 1, 20)
     lab.a.run("printf '#!/bin/sh\\necho no such bridge >&2\\nexit 1\\n' >/tmp/netbuf")
     refused = lab.start_protection(guest, "-N", "/tmp/netbuf")
     refused.wait_end(30)
