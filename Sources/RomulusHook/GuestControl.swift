@@ -3,24 +3,20 @@ import Glibc
 import RomulusCore
 import RomulusHost
 
-/// A domain by hypercalls and a xenstore connection of its own, for a thread that must not touch libxl's context. Made before
-/// that thread, and gone after it, as with `NetbufRecord`.
+/// A domain by hypercalls and a xenstore connection of its own, for a thread that must not touch libxl's context: made before
+/// that thread, and gone after it, for the reason that `XenstoreConnection` has.
 final class GuestControl: @unchecked Sendable {
     private let domainID: UInt32
     // Used by one thread at a time: the relay's.
     private let interface: OpaquePointer?
-    private let store: OpaquePointer?
+    private let store = XenstoreConnection()
 
     init(domainID: UInt32) {
         self.domainID = domainID
         interface = xc_interface_open(nil, nil, 0)
-        store = xs_open(0)
     }
 
-    deinit {
-        xc_interface_close(interface)
-        if let store { xs_close(store) }
-    }
+    deinit { xc_interface_close(interface) }
 
     var port: GuestPort { GuestPort(leave: leave, freeze: freeze, thaw: thaw, giveUp: giveUp) }
 
@@ -48,14 +44,11 @@ final class GuestControl: @unchecked Sendable {
 
     /// As the guest does: the order is gone. Another one, or a domain that is gone, is none of ours, whoever is faster.
     private func takeOrder() {
-        guard let store else { return }
+        guard let handle = store.handle else { return }
         let path = "/local/domain/\(domainID)/control/shutdown"
-        let transaction = xs_transaction_start(store)
-        var length: UInt32 = 0
-        let text = xs_read(store, transaction, path, &length)
-        defer { free(text) }
-        let isOurs = text.map { length == 7 && memcmp($0, "suspend", 7) == 0 } ?? false
-        if isOurs { xs_write(store, transaction, path, "", 0) }
-        xs_transaction_end(store, transaction, !isOurs)
+        let transaction = xs_transaction_start(handle)
+        let isOurs = store.read(path, in: transaction) == "suspend"
+        if isOurs { store.write(path, "", in: transaction) }
+        xs_transaction_end(handle, transaction, !isOurs)
     }
 }
