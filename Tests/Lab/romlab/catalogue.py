@@ -33,15 +33,19 @@ def discarded(cause: str) -> str:
     return BACKUP + rf"replica discarded: {cause}$"
 
 
+# Both wait for the end of the lease: on a machine that was slow just then, xl's relay finds that its helper's guard was faster.
+XL_STUCK = HELPER + r"warning: xl remus does not run \(stopped, or stuck\), and the backup takes over: the copy here is frozen$"
+
+
 def frozen(cause: str) -> str:
     """Until the admin speaks."""
-    return (PRIMARY + rf"warning: {cause}: the guest here is frozen and its output held, because the replica may take"
-            r" over; look at the backup: ")
+    return (rf"{XL_STUCK}|{PRIMARY}warning: {cause}: the guest here is frozen and its output held, because the replica may"
+            r" take over; look at the backup: ")
 
 
 def frozen_until(cause: str, arbiter: str) -> str:
-    return (PRIMARY + rf"warning: {cause}: the guest here is frozen and its output held until the arbiter \({arbiter}\)"
-            r" has decided$")
+    return (rf"{XL_STUCK}|{PRIMARY}warning: {cause}: the guest here is frozen and its output held until the arbiter"
+            rf" \({arbiter}\) has decided$")
 
 
 def goes_on(cause: str, replica: str) -> str:
@@ -83,9 +87,9 @@ COMMON = (
     BACKUP + r"replica ready: (takes over|asks the arbiter \(\w+\)) after \d+ ms without a byte from the primary$",
     discarded(FAREWELL + "protection was ended by SIGINT; the guest goes on at the primary"),
 )
-# Whoever looks first after a standstill: xl's relay, or its helper's guard.
-XL_STUCK = HELPER + r"warning: xl remus does not run \(stopped, or stuck\), and the backup takes over: the copy here is frozen$"
-# A machine that is slow for a moment may account for these: a guest that is frozen and goes on, a lease that was lost.
+# A machine that is slow for a moment may account for these: a guest that is frozen and goes on, a lease that was lost, a run
+# that was over before its scenario meant it to be.
 SLOW = (
     frozen(BACKUP_SILENT), frozen_until(BACKUP_SILENT, r"\w+"), HEARD_AGAIN,
-    XL_STUCK, PRIMARY + "warning: the lease in etcd cannot be kept ", PRIMARY + "the lease in etcd is there again$")
+    destroyed(rf"the backup gave up \({PRIMARY_SILENT}\)", "the replica runs on the backup"),
+    PRIMARY + "warning: the lease in etcd cannot be kept ", PRIMARY + "the lease in etcd is there again$")

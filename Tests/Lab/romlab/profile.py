@@ -30,7 +30,7 @@ CREATION = (
 )
 FIRST_COPY = (
     ("xl reads the configuration, ssh logs in", r"migration target: Ready to receive domain"),
-    ("the backup's domain and helper, the headers", r"Frames iteration 0: 0/"),
+    ("the backup's domain and helper, the headers", r"Frames iteration 0: "),
     ("copying while the guest runs", r"Frames iteration 0: .*100%"),
     ("the later rounds, the first suspension", r"replica ready"),
     ("the first epoch", r"romulus: .*protected: "),
@@ -122,9 +122,9 @@ def _creation(lab: Lab) -> Steps:
 def _first_copy(lab: Lab):
     begun = time.monotonic()
     protection = lab.start_protection(lab.pvh, xl="xl -vvv")
-    with LineFollower(lab.a, f"exec tail -n +1 -f /tmp/{protection.log.name}") as lines:
+    with LineFollower(lab.a, f"exec tail -s 0.05 -n +1 -F /tmp/{protection.log.name} 2>/dev/null") as lines:
         protection.wait_protected(240)
-        steps = _steps(
-            begun, [(moment, line) for moment, text in lines.lines for line in text.split("\r")], FIRST_COPY, "said")
+        wait_for("its last line to be here too", lambda: lines.first(" protected: ", begun), 10, 0.02)
+        steps = _steps(begun, lines.lines, FIRST_COPY, "said")
         _keep_lines(lab, "profile-remus.txt", begun, lines.lines)
     return steps, protection
