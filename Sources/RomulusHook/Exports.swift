@@ -33,6 +33,29 @@ public func romulusCreateRestore(
         context, config, domain, restoreDescriptor, sendBackDescriptor, parameters, how, consoleHow)
 }
 
+/// libxl_event.h; called by the xl that keeps a guest.
+@_cdecl("libxl_evenable_domain_death")
+public func romulusEnableDeath(
+    _ context: OpaquePointer?, _ domain: UInt32, _ user: libxl_ev_user, _ watch: UnsafeMutablePointer<OpaquePointer?>?
+) -> Int32 {
+    GuestKeeper.enable(context, domain, user, watch)
+}
+
+/// libxl_event.h; called by the xl that keeps a guest.
+@_cdecl("libxl_evdisable_domain_death")
+public func romulusDisableDeath(_ context: OpaquePointer?, _ watch: OpaquePointer?) {
+    GuestKeeper.disable(context, watch)
+}
+
+/// libxl_event.h; called by the xl that keeps a guest.
+@_cdecl("libxl_event_wait")
+public func romulusEventWait(
+    _ context: OpaquePointer?, _ event: UnsafeMutablePointer<UnsafeMutablePointer<libxl_event>?>?, _ mask: UInt64,
+    _ predicate: libxl_event_predicate?, _ predicateUser: UnsafeMutableRawPointer?
+) -> Int32 {
+    GuestKeeper.wait(context, event, mask, predicate, predicateUser)
+}
+
 /// xenguest.h; called by libxl-save-helper on the primary.
 @_cdecl("xc_domain_save")
 public func romulusDomainSave(
@@ -47,5 +70,8 @@ private func signaturesMatch() {
     same(CXen.libxl_domain_remus_start, romulusRemusStart)
     same(CXen.libxl_domain_resume, romulusResume)
     same(CXen.libxl_domain_create_restore, romulusCreateRestore)
+    same(CXen.libxl_evenable_domain_death, romulusEnableDeath)
+    same(CXen.libxl_evdisable_domain_death, romulusDisableDeath)
+    same(CXen.libxl_event_wait, romulusEventWait)
     same(CXen.xc_domain_save, romulusDomainSave)
 }

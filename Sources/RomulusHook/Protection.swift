@@ -35,6 +35,12 @@ final class Protection {
                 "disks are not replicated: what the guest wrote since its last checkpoint stays on them after a failover"
                     + " (-F silences this)")
         }
+        if !GuestKeeper.keeps(domain.id) {
+            log.warning(
+                "no xl that minds checkpoints stays behind \(guest) (created before Romulus was active, or with -e): when the"
+                    + " guest shuts down here, nobody does what its on_poweroff, on_reboot and on_crash say; xl destroy removes"
+                    + " it then")
+        }
         arbiter =
             hasBackChannel
             ? try Self.arbiter(configuration, uuid: facts.uuid, run: run, plugins, log)

@@ -16,6 +16,14 @@ enum Stock {
             UnsafePointer<libxl_domain_restore_params>?, UnsafePointer<libxl_asyncop_how>?,
             UnsafePointer<libxl_asyncprogress_how>?
         ) -> Int32
+    typealias EnableDeath =
+        @convention(c) (OpaquePointer?, UInt32, libxl_ev_user, UnsafeMutablePointer<OpaquePointer?>?) -> Int32
+    typealias DisableDeath = @convention(c) (OpaquePointer?, OpaquePointer?) -> Void
+    typealias EventWait =
+        @convention(c) (
+            OpaquePointer?, UnsafeMutablePointer<UnsafeMutablePointer<libxl_event>?>?, UInt64, libxl_event_predicate?,
+            UnsafeMutableRawPointer?
+        ) -> Int32
     typealias DomainSave =
         @convention(c) (
             OpaquePointer?, Int32, UInt32, UInt32, UnsafeMutablePointer<save_callbacks>?, xc_stream_type_t, Int32
@@ -24,6 +32,9 @@ enum Stock {
     static let remusStart = find("libxl_domain_remus_start", RemusStart.self)
     static let resume = find("libxl_domain_resume", Resume.self)
     static let createRestore = find("libxl_domain_create_restore", CreateRestore.self)
+    static let enableDeath = find("libxl_evenable_domain_death", EnableDeath.self)
+    static let disableDeath = find("libxl_evdisable_domain_death", DisableDeath.self)
+    static let eventWait = find("libxl_event_wait", EventWait.self)
     static let domainSave = find("xc_domain_save", DomainSave.self)
 
     private static func find<Function>(_ name: String, _: Function.Type) -> Function {

@@ -61,13 +61,18 @@ import Testing
         ("migrate-receive -r", "backup"),
         ("migrate-receive -r  -e", "backup"),
         ("migrate-receive -re", "backup"),
-        ("migrate-receive", "stock"),
-        ("migrate-receive -e", "stock"),
-        ("migrate-receive --colo", "stock"),
-        ("migrate-receive --colo --coloft-script /etc/rc", "stock"),
+        ("migrate-receive", "keeper"),
+        ("migrate-receive -e", "keeper"),
+        ("migrate-receive --colo", "keeper"),
+        ("migrate-receive --colo --coloft-script /etc/rc", "keeper"),
         ("migrate guest host", "stock"),
-        ("create -c guest.cfg", "stock"),
-    ]) func onlyRemusGetsTheLibrary(command: String, role: String) throws {
+        ("create -c guest.cfg", "keeper"),
+        ("-v cr guest.cfg", "keeper"),
+        ("restore -e file", "keeper"),
+        ("rest file", "keeper"),
+        ("reboot guest", "stock"),
+        ("console guest", "stock"),
+    ]) func onlyWhatProtectsOrKeepsGetsTheLibrary(command: String, role: String) throws {
         let result = try Program.run("\(installed)/xl", command.split(separator: " ").map(String.init))
         let preload = role == "stock" ? "none" : "\(installed)/libromulus.so.0"
         let words = command.split(separator: " ").joined(separator: " ")

@@ -51,7 +51,8 @@ void romulus_release_signals(void);
  * all the same, and the role where it is "primary", but has no ROMULUS_HELPER.
  */
 enum romulus_launch_variable {
-    ROMULUS_ROLE,         /* "primary" in `xl remus`, "backup" in `xl migrate-receive -r`, "helper" in the save helper */
+    ROMULUS_ROLE,         /* "primary" in `xl remus`, "backup" in `xl migrate-receive -r`, "keeper" in an xl that stays
+                             behind a guest, "helper" in the save helper */
     ROMULUS_LIBRARY,      /* the shared object; our entry of LD_PRELOAD where there is one */
     ROMULUS_HELPER,       /* the program that starts the stock save helper with the preload */
     ROMULUS_STOCK_HELPER, /* the stock save helper */

@@ -21,6 +21,14 @@ public final class RunLock {
         return RunLock(file: file)
     }
 
+    /// Whether some process holds it. One that is about to take it may find it taken, for that moment.
+    public static func isHeld(_ name: String) -> Bool {
+        let raw = open("\(directory)/\(fileName(name)).lock", O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+        guard raw >= 0 else { return false }
+        let file = Descriptor(owning: raw)
+        return flock(file.raw, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK
+    }
+
     /// A guest's name as part of a file's.
     static func fileName(_ name: String) -> String { String(name.map { $0 == "/" ? "_" : $0 }) }
 }

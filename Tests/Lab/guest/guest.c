@@ -13,7 +13,8 @@
  *   disks              "<name>:<bytes>" of each disk, or "none"
  *   disk write NAME N  writes the pattern of seed N, from the first block to the last: "OK" when it is safe, or "BAD ..."
  *   disk check NAME N  "OK" when the disk holds that pattern, else "BAD ..."
- *   poweroff           shuts the guest down
+ *   poweroff, reboot   shuts the guest down
+ *   crash              panics its kernel
  * UDP port 7000: any datagram is answered with "<datagram> <counter>".
  * TCP port 7001: the numbered echo of stream.c. Every port answers over IPv4 and IPv6.
  *
@@ -25,6 +26,7 @@
 #define _GNU_SOURCE
 #include "guest.h"
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -240,6 +242,13 @@ static void obey(char *command, char *answer, size_t size)
     } else if (!strcmp(command, "poweroff")) {
         sync();
         reboot(RB_POWER_OFF);
+    } else if (!strcmp(command, "reboot")) {
+        sync();
+        reboot(RB_AUTOBOOT);
+    } else if (!strcmp(command, "crash")) {
+        int trigger = open("/proc/sysrq-trigger", O_WRONLY);
+        if (trigger >= 0 && write(trigger, "c", 1) < 0)
+            perror("/proc/sysrq-trigger");
     } else {
         snprintf(answer, size, "unknown command");
     }
