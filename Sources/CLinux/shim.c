@@ -2,7 +2,11 @@
 #include "romulus_linux.h"
 
 #include <dlfcn.h>
+#include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/netlink.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -114,6 +118,20 @@ int romulus_shared_memory(size_t bytes)
         return -1;
     }
     return fd;
+}
+
+/* Loads are in network order, and netlink's numbers in the host's. */
+void romulus_ignore_messages(int fd, uint16_t type)
+{
+    struct sock_filter program[] = {
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htons(type), 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog filter = { .len = sizeof(program) / sizeof(program[0]), .filter = program };
+
+    setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter));
 }
 
 /*----- signals -----*/

@@ -18,6 +18,8 @@ struct Domain {
 
     struct Facts {
         var state: State
+        /// By an admin, or by the guard of a run that was killed.
+        var isPaused: Bool
         var isParavirtual: Bool
         /// The most memory that the guest may have.
         var memoryKiB: UInt64
@@ -43,14 +45,14 @@ struct Domain {
         libxl_dominfo_init(&info)
         defer { libxl_dominfo_dispose(&info) }
         guard libxl_domain_info(context, &info, id) == 0 else {
-            return Facts(state: .gone, isParavirtual: false, memoryKiB: 0, uuid: "")
+            return Facts(state: .gone, isPaused: false, isParavirtual: false, memoryKiB: 0, uuid: "")
         }
         let state: State =
             if info.dying { .gone } else if !info.shutdown { .alive } else {
                 info.shutdown_reason == LIBXL_SHUTDOWN_REASON_SUSPEND ? .suspended : .shutDown
             }
         return Facts(
-            state: state, isParavirtual: info.domain_type == LIBXL_DOMAIN_TYPE_PV,
+            state: state, isPaused: info.paused, isParavirtual: info.domain_type == LIBXL_DOMAIN_TYPE_PV,
             memoryKiB: max(info.max_memkb, info.current_memkb), uuid: text(of: info.uuid))
     }
 

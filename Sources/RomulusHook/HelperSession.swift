@@ -223,7 +223,7 @@ final class HelperSession: @unchecked Sendable {
         {
             _ = xc_domain_resume(own, domain, 1)
         }
-        NetworkBuffer.removeLeftovers(domainID: domain, log: log)
+        (try? Leftovers(of: domain, store: NetbufRecord(domainID: domain).store))?.release(log)
         log.error("xl remus was killed before there was a replica: the guest goes on here, unprotected")
     }
 }

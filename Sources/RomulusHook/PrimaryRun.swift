@@ -9,8 +9,8 @@ import RomulusHost
 enum PrimaryRun {
     /// The domain whose run has ended in this process. xl is one run and one thread.
     nonisolated(unsafe) private static var endedDomain: UInt32?
-    /// It was decided against the copy here.
-    nonisolated(unsafe) private static var mustNotRun = false
+    /// It was decided against the copy here, or the run was not begun and the guest is as it was found.
+    nonisolated(unsafe) private static var mustNotResume = false
 
     /// In libxl's own terms: 0, or an ERROR_* code.
     static func start(
@@ -28,17 +28,19 @@ enum PrimaryRun {
             return try run(domain, guest: guest, info.pointee, link, back, log)
         } catch {
             log.error(error.text)
+            mustNotResume = true
             return Int32(ERROR_INVAL.rawValue)
         }
     }
 
     /// xl resumes the guest after every run that has not destroyed it. One that runs already, or has shut down, needs no
-    /// resuming, and one that must not run gets none: xl's guess does not undo the decision.
+    /// resuming, and one that must not run gets none: xl's guess does not undo the decision. Nor does one that this run
+    /// has not touched: another run may have suspended it for a moment, or have left it so.
     static func resume(
         _ context: OpaquePointer?, _ domainID: UInt32, _ suspendCancel: Int32,
         _ how: UnsafePointer<libxl_asyncop_how>?
     ) -> Int32 {
-        if endedDomain == domainID, mustNotRun || Domain(context: context, id: domainID).state != .suspended {
+        if endedDomain == domainID, mustNotResume || Domain(context: context, id: domainID).state != .suspended {
             return 0
         }
         return Stock.resume(context, domainID, suspendCancel, how)
@@ -61,10 +63,14 @@ enum PrimaryRun {
         }
         defer { withExtendedLifetime(lock) {} }
 
+        let leftovers = try Leftovers.found(of: domain.id)
+        if let objection = objection(to: facts, domain.id, guest: guest, hasLeftovers: leftovers.areThere) {
+            throw Refusal(objection)
+        }
         let plugins = try PluginSet.loaded(
             configuration.plugins, PluginHost(.remus, guest: guest, domain: domain.id), log)
         let protection = try Protection(
-            domain, guest: guest, facts, asked, configuration, plugins, hasBackChannel: back >= 0, log)
+            domain, guest: guest, facts, asked, configuration, plugins, leftovers, hasBackChannel: back >= 0, log)
         let relay = try makeRelay(protection, facts, asked, link, back, configuration, log)
         var info = asked
         takeOver(&info)
@@ -72,6 +78,18 @@ enum PrimaryRun {
         protection.end(outcome.end)
         plugins.close()
         return conclude(domain, outcome, code: code, log)
+    }
+
+    /// A copy that stands still with its output held is one that an earlier run's guard has stopped, because the backup
+    /// takes over: whose turn it is nobody here knows.
+    static func objection(
+        to facts: Domain.Facts, _ id: UInt32, guest: String, hasLeftovers: Bool
+    ) -> String? {
+        guard hasLeftovers, facts.isPaused || facts.state == .suspended else { return nil }
+        return
+            "an earlier xl remus was killed, and the copy here stands still because the backup takes over: look there"
+            + " with xl list; if the guest runs there, remove this copy with xl destroy \(id); only if it does not, and"
+            + " never will, romulus resume \(guest) lets this copy go on"
     }
 
     /// libxl keeps the suspending, resuming and device states; the rest becomes ours.
@@ -150,7 +168,7 @@ enum PrimaryRun {
         if !outcome.wasFarewellHeard { Transport.end() }
         log.write(verdict(outcome))
         if case .yields = outcome.end.fate {
-            mustNotRun = true
+            mustNotResume = true
             if domain.state != .gone, !domain.destroy() {
                 log.error("could not destroy the copy here: do it now with xl destroy \(domain.id)")
             }
@@ -214,6 +232,16 @@ extension Configuration {
             return try Configuration(path: defaultPath)
         } catch {
             throw Refusal("\(error); correct the file, then start again")
+        }
+    }
+}
+
+extension Leftovers {
+    static func found(of domainID: UInt32) throws(Refusal) -> Leftovers {
+        do throws(NetworkBufferError) {
+            return try Leftovers(of: domainID, store: NetbufRecord(domainID: domainID).store)
+        } catch {
+            throw Refusal("this host's network cannot be looked at: \(error)")
         }
     }
 }

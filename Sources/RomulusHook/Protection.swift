@@ -17,7 +17,8 @@ final class Protection {
 
     init(
         _ domain: Domain, guest: String, _ facts: Domain.Facts, _ asked: libxl_domain_remus_info,
-        _ configuration: Configuration, _ plugins: PluginSet, hasBackChannel: Bool, _ log: Log
+        _ configuration: Configuration, _ plugins: PluginSet, _ leftovers: Leftovers,
+        hasBackChannel: Bool, _ log: Log
     ) throws(Refusal) {
         self.guest = guest
         self.domain = domain
@@ -46,6 +47,7 @@ final class Protection {
             ? try Self.arbiter(configuration, uuid: facts.uuid, run: run, plugins, log)
             : nil
         if hasBackChannel, configuration.arbiter == .none { Self.warnOfMissingArbiter(guest, log) }
+        leftovers.drop(log)
         do {
             output = isBuffered ? try Self.makeOutput(domain, asked, configuration, log) : nil
         } catch {
@@ -106,7 +108,6 @@ final class Protection {
     private static func makeOutput(
         _ domain: Domain, _ asked: libxl_domain_remus_info, _ configuration: Configuration, _ log: Log
     ) throws -> OutputBuffer {
-        NetworkBuffer.removeLeftovers(domainID: domain.id, log: log)
         let buffer = try NetworkBuffer(
             domainID: domain.id, limitBytes: configuration.netbufLimitKiB << 10,
             store: NetbufRecord(domainID: domain.id).store, script: asked.netbufscript.map { String(cString: $0) },

@@ -54,6 +54,7 @@ final class RecordingOutput: OutputBuffer, Sendable {
 
     var changeDescriptor: Int32 { -1 }
     func linksChanged() {}
+    func linksAreQuiet() {}
     func holdEpoch() throws { try take(.hold) }
     func releaseEpoch() throws { try take(.release) }
     func releaseEverything() { recorded.change { $0.append(.open) } }

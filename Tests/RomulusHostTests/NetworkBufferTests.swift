@@ -31,7 +31,7 @@ import Testing
         try inside(["ip link add vif77.0 type veth peer name far && ip link set vif77.0 up"]) {
             do throws(NetworkBufferError) {
                 let buffer = try NetworkBuffer(
-                    domainID: 77, limitBytes: 1 << 20, store: .nowhere, log: Log(guest: "test"))
+                    domainID: 77, limitBytes: 1 << 20, store: .naming([:]), log: Log(guest: "test"))
                 #expect(buffer.deviceIDs == [0] && Self.links().contains("rom77.0"))
                 #expect(Self.queues().contains("plug"))
                 buffer.releaseEverything()
@@ -51,7 +51,7 @@ import Testing
         try inside(["ip link add vif78.0 type veth peer name far", "ip link add vif7.0x type veth peer name farther"]) {
             do throws(NetworkBufferError) {
                 let buffer = try NetworkBuffer(
-                    domainID: 7, limitBytes: 1 << 20, store: .nowhere, log: Log(guest: "test"))
+                    domainID: 7, limitBytes: 1 << 20, store: .naming([:]), log: Log(guest: "test"))
                 #expect(buffer.deviceIDs.isEmpty)
                 try buffer.holdEpoch()
                 try buffer.releaseEpoch()
@@ -69,7 +69,7 @@ import Testing
             "ip link add rom6.1 type ifb", "ip link add vif8.0 type veth peer name far8",
             "ip link add rom8.0 type ifb", "ip link add roman type veth peer name far",
         ]) {
-            NetworkBuffer.removeLeftovers(domainID: 5, log: Log(guest: "test"))
+            (try? Leftovers(of: 5, store: .naming([:])))?.drop(Log(guest: "test"))
             let left = Self.links()
             #expect(!left.contains("rom5.0") && !left.contains("rom6.1"))
             #expect(left.contains("rom8.0") && left.contains("roman") && left.contains("vif5.0"))
@@ -78,7 +78,7 @@ import Testing
 
     @Test func aNewDeviceIsHeardOf() throws {
         try inside([]) {
-            guard let monitor = LinkMonitor() else {
+            guard let monitor = try? NetworkMonitor() else {
                 Issue.record("no monitor")
                 return
             }
@@ -88,9 +88,23 @@ import Testing
             polls.add(monitor.descriptor, reading: true)
             polls.wait(until: .now + 5_000_000_000)
             #expect(polls.isReady(0))
-            monitor.drain()
+            #expect(monitor.drain() && !monitor.drain())
             polls.wait(until: .now)
             #expect(!polls.isReady(0))
+        }
+    }
+
+    @Test func aQueueThatSomebodyRemovesIsHeardOfAndNewOnesAreNot() throws {
+        try inside(["ip link add vif9.0 type veth peer name far"]) {
+            guard let monitor = try? NetworkMonitor() else {
+                Issue.record("no monitor")
+                return
+            }
+            func run(_ command: String) { _ = Subprocess.run(["/bin/sh", "-c", command], timeoutMilliseconds: 5000) }
+            run("tc qdisc add dev vif9.0 ingress")
+            #expect(!monitor.drain())
+            run("tc qdisc del dev vif9.0 ingress")
+            #expect(monitor.drain())
         }
     }
 
@@ -100,6 +114,8 @@ import Testing
         for bad in ["vif5", "vif5.0.1", "vif.0", "vif5.", "xvif5.0", "vif-5.0", "vif5.0-em"] {
             #expect(VifName(of: bad) == nil)
         }
+        #expect(VifName(ofBackend: "backend/vif/5/1\n") == VifName(domainID: 5, deviceID: 1))
+        #expect(VifName(ofBackend: "device/vif/0") == nil && VifName(ofBackend: "backend/vbd/5/0") == nil)
         #expect(VifName(ofIFB: "rom5.0e") == VifName(of: "vif5.0-emu"))
     }
 }
@@ -108,12 +124,4 @@ import Testing
 private func unshareNetwork() -> Int32 {
     guard let symbol = dlsym(nil, "unshare") else { return -1 }
     return unsafeBitCast(symbol, to: (@convention(c) (Int32) -> Int32).self)(0x4000_0000)
-}
-
-extension NetbufStore {
-    /// A xenstore that forgets.
-    fileprivate static var nowhere: NetbufStore {
-        NetbufStore(
-            path: { "/libxl/77/remus/netbuf/\($0)" }, setIFB: { _, _ in }, ifb: { _ in nil }, renamed: { [:] })
-    }
 }

@@ -74,6 +74,9 @@ pid_t romulus_spawn(char *const argv[], int in, int out);
 /* Whether it has ended, and with which exit status: the program's own, or 128 and the number of its signal. */
 bool romulus_reap(pid_t keeper, int *status);
 
+/* From now on a netlink socket does not hear messages of this type; a packet of several counts as its first. */
+void romulus_ignore_messages(int fd, uint16_t type);
+
 /* memfd_create, close-on-exec, of that many bytes; behind _GNU_SOURCE. -1 with errno. */
 int romulus_shared_memory(size_t bytes);
 

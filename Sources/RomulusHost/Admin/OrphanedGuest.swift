@@ -9,7 +9,7 @@ public enum OrphanedGuest {
         guard let line = xl("domid", guest)?.output.split(separator: "\n").last, let domainID = UInt32(line) else {
             return false
         }
-        NetworkBuffer.removeLeftovers(domainID: domainID, log: Log(guest: guest))
+        (try? Leftovers(of: domainID, store: NetbufRecord(domainID: domainID).store))?.release(Log(guest: guest))
         return xl("unpause", guest) != nil
     }
 

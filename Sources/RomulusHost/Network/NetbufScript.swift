@@ -39,14 +39,18 @@ public struct NetbufStore {
     public var ifb: (_ deviceID: Int) -> String?
     /// Device numbers by the names that the guest's configuration gives them (`vifname=`).
     public var renamed: () -> [String: Int]
+    /// Yes also where xenstore does not answer.
+    public var domainExists: (_ domainID: UInt32) -> Bool
 
     public init(
         path: @escaping (_ deviceID: Int) -> String, setIFB: @escaping (_ deviceID: Int, _ ifb: String?) -> Void,
-        ifb: @escaping (_ deviceID: Int) -> String?, renamed: @escaping () -> [String: Int]
+        ifb: @escaping (_ deviceID: Int) -> String?, renamed: @escaping () -> [String: Int],
+        domainExists: @escaping (_ domainID: UInt32) -> Bool
     ) {
         self.path = path
         self.setIFB = setIFB
         self.ifb = ifb
         self.renamed = renamed
+        self.domainExists = domainExists
     }
 }

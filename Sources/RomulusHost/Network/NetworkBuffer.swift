@@ -13,15 +13,16 @@ public final class NetworkBuffer: OutputBuffer {
         var vif: NetworkDevice
         var name: VifName
         var ifb: NetworkDevice
+        /// A script may have led it there by other means.
+        var isFiltered = true
     }
 
-    private let domainID: UInt32
+    private let guest: GuestDevices
     private let limitBytes: Int
     private let store: NetbufStore
     private let script: NetbufScript?
     private let log: Log
-    private let socket: RoutingSocket
-    private let monitor: LinkMonitor?
+    private let socket: HostNetwork
     private var buffered: [Buffered] = []
     /// Not to be tried again: trying is itself a change of this host's devices.
     private var refused: Set<Int32> = []
@@ -29,25 +30,31 @@ public final class NetworkBuffer: OutputBuffer {
     /// Of devices that have gone.
     private var earlierDrops = 0
     private var isOver = false
+    /// When everything was last known to be as it must.
+    private var quietSince = MonotonicTime.now
 
     /// - Parameters:
     ///   - limitBytes: what may wait for each network device; more is dropped.
     ///   - script: sets the devices up in our place; nil where we do it ourselves.
     /// - Throws: with nothing changed.
-    public init(
+    public convenience init(
         domainID: UInt32, limitBytes: Int, store: NetbufStore, script: String? = nil, log: Log
     ) throws(NetworkBufferError) {
-        self.domainID = domainID
+        try self.init(
+            on: try RoutingSocket(), domainID: domainID, limitBytes: limitBytes, store: store, script: script, log: log)
+    }
+
+    init(
+        on network: HostNetwork, domainID: UInt32, limitBytes: Int, store: NetbufStore, script: String? = nil, log: Log
+    ) throws(NetworkBufferError) {
+        guest = GuestDevices(domainID: domainID, store: store)
         self.limitBytes = limitBytes
         self.store = store
         self.script = script.map { NetbufScript(path: $0, store: store) }
         self.log = log
-        socket = try RoutingSocket()
-        monitor = LinkMonitor()
-        for (vif, name) in try vifs() {
-            if socket.isRedirected(vif) { try socket.removeRedirect(vif) }
-            try pickUp(vif, name)
-        }
+        socket = network
+        try network.watch()
+        for (vif, name) in guest.found(among: try socket.devices()) { try pickUp(vif, name) }
     }
 
     deinit { releaseEverything() }
@@ -57,39 +64,80 @@ public final class NetworkBuffer: OutputBuffer {
 
     // MARK: Network devices that come and go
 
-    public var changeDescriptor: Int32 { monitor?.descriptor ?? -1 }
+    public var changeDescriptor: Int32 { socket.changeDescriptor }
 
-    public func linksChanged() {
-        monitor?.drain()
-        guard !isOver, let present = try? vifs() else { return }
-        for one in buffered where !present.contains(where: { $0.vif == one.vif }) { letGo(one) }
-        for (vif, name) in present where !buffered.contains(where: { $0.vif == vif }) && !refused.contains(vif.index) {
-            do throws(NetworkBufferError) {
-                try pickUp(vif, name)
-                log.note("\(vif.name) has come and is buffered from now on")
-            } catch {
-                refused.insert(vif.index)
-                log.error("\(vif.name) has come and its output is NOT held (\(error)): detach it, or end xl remus")
+    public func linksChanged() throws(NetworkBufferError) {
+        if socket.takeChanges() { try lookAtDevices() }
+        linksAreQuiet()
+    }
+
+    public func linksAreQuiet() { quietSince = .now }
+
+    private func lookAtDevices() throws(NetworkBufferError) {
+        guard !isOver else { return }
+        let devices = try socket.devices()
+        let present = guest.found(among: devices)
+        for one in buffered where !present.contains(where: { $0.vif.index == one.vif.index }) { letGo(one) }
+        for (vif, name) in present {
+            if let known = buffered.firstIndex(where: { $0.vif.index == vif.index }) {
+                buffered[known].vif = vif
+                do throws(NetworkBufferError) {
+                    try holdAgain(known, devices)
+                } catch {
+                    // One that is just going is let go when that is heard.
+                    if try socket.devices().contains(where: { $0.index == vif.index }) { throw error }
+                }
+            } else if !refused.contains(vif.index) {
+                welcome(vif, name)
             }
         }
     }
 
-    private func vifs() throws(NetworkBufferError) -> [(vif: NetworkDevice, name: VifName)] {
-        let renamed = store.renamed()
-        return try socket.devices().compactMap { device in
-            if let deviceID = renamed[device.name] {
-                return (device, VifName(domainID: domainID, deviceID: deviceID))
-            }
-            guard let name = VifName(of: device.name), name.domainID == domainID else { return nil }
-            return (device, name)
+    private func welcome(_ vif: NetworkDevice, _ name: VifName) {
+        do throws(NetworkBufferError) {
+            try pickUp(vif, name)
+            log.note("\(vif.name) has come and is buffered from now on")
+        } catch {
+            refused.insert(vif.index)
+            log.error("\(vif.name) has come and its output is NOT held (\(error)): detach it, or end xl remus")
         }
+    }
+
+    /// Others change this host's network too, and a redirect that is gone is not missed by the guest.
+    private func holdAgain(_ place: Int, _ devices: [NetworkDevice]) throws(NetworkBufferError) {
+        let one = buffered[place]
+        let hasBuffer = devices.contains { $0.index == one.ifb.index }
+        let hasPlug = hasBuffer && socket.hasPlug(one.ifb)
+        let ingress = socket.ingress(of: one.vif)
+        // A script's redirect is its own; some filter stands there while it does.
+        let isRedirected =
+            script == nil ? ingress == .redirected(to: one.ifb.index) : ingress != .free || !one.isFiltered
+        if hasPlug, isRedirected { return }
+        let lost = !hasBuffer ? one.ifb.name : !isRedirected ? "the redirect" : "the queue of \(one.ifb.name)"
+        if let script {
+            throw .refused(
+                what: "holding the output", device: one.vif.name,
+                reason: "somebody has removed \(lost), which \(script.path) had made")
+        }
+        if ingress == .foreign { throw .ingressInUse(device: one.vif.name) }
+        if !hasBuffer { buffered[place].ifb = try socket.addIFB(one.name.ifb) }
+        let ifb = buffered[place].ifb
+        if !hasPlug { try plug(ifb) }
+        if !(isRedirected && hasBuffer) {
+            try socket.removeRedirect(one.vif)
+            try socket.redirect(one.vif, to: ifb)
+        }
+        log.warning(
+            "somebody (tc, Open vSwitch) has removed \(lost) behind \(one.vif.name): its output was not held for at most"
+                + " \((.now - quietSince).inMilliseconds + 1) ms, and is held again")
     }
 
     /// The plug before the redirect, and closed where the others are: not one packet slips through.
     private func pickUp(_ vif: NetworkDevice, _ name: VifName) throws(NetworkBufferError) {
         let ifb: NetworkDevice
         if let script { ifb = try device(named: try script.setUp(vif.name, name)) } else { ifb = try setUp(vif, name) }
-        buffered.append(Buffered(vif: vif, name: name, ifb: ifb))
+        let isFiltered = script == nil || socket.ingress(of: vif) != .free
+        buffered.append(Buffered(vif: vif, name: name, ifb: ifb, isFiltered: isFiltered))
         if script != nil { try socket.command(epochs.isHolding ? .buffer : .releaseIndefinite, ifb) }
         if script == nil, !name.isEmulated { store.setIFB(name.deviceID, ifb.name) }
     }
@@ -97,15 +145,19 @@ public final class NetworkBuffer: OutputBuffer {
     private func setUp(_ vif: NetworkDevice, _ name: VifName) throws(NetworkBufferError) -> NetworkDevice {
         let ifb = try socket.addIFB(name.ifb)
         do throws(NetworkBufferError) {
-            try socket.addPlug(ifb, limitBytes: limitBytes)
-            // What is sent before the first epoch's end is nobody's to hold.
-            try socket.command(epochs.isHolding ? .buffer : .releaseIndefinite, ifb)
+            try plug(ifb)
             try socket.redirect(vif, to: ifb)
             return ifb
         } catch {
             try? socket.delete(ifb)
             throw error
         }
+    }
+
+    private func plug(_ ifb: NetworkDevice) throws(NetworkBufferError) {
+        try socket.addPlug(ifb, limitBytes: limitBytes)
+        // What is sent before the first epoch's end is nobody's to hold.
+        try socket.command(epochs.isHolding ? .buffer : .releaseIndefinite, ifb)
     }
 
     private func device(named name: String) throws(NetworkBufferError) -> NetworkDevice {
@@ -118,7 +170,7 @@ public final class NetworkBuffer: OutputBuffer {
     private func letGo(_ one: Buffered) {
         earlierDrops += socket.plugStatistics([one.ifb]).drops
         takeDown(one, keepsRedirect: true)
-        buffered.removeAll { $0.vif == one.vif }
+        buffered.removeAll { $0.vif.index == one.vif.index }
         log.note("\(one.vif.name) has gone and is let go")
     }
 
@@ -141,6 +193,7 @@ public final class NetworkBuffer: OutputBuffer {
     // MARK: Epochs
 
     public func holdEpoch() throws(NetworkBufferError) {
+        try linksChanged()
         do throws(OutputEpochs.NotReleased) { try epochs.hold() } catch { throw .epochNotReleased }
         try commandAll(.buffer)
     }
@@ -150,13 +203,16 @@ public final class NetworkBuffer: OutputBuffer {
         try commandAll(.releaseOne)
     }
 
-    /// A device may vanish at any time; then what it held is nobody's any more.
-    private func commandAll(_ command: RoutingSocket.PlugCommand) throws(NetworkBufferError) {
-        for one in buffered {
+    /// A device may vanish at any time; then what it held is nobody's any more. So may its plug.
+    private func commandAll(_ command: PlugCommand) throws(NetworkBufferError) {
+        for index in buffered.map(\.vif.index) {
+            guard let one = buffered.first(where: { $0.vif.index == index }) else { continue }
             do throws(NetworkBufferError) {
                 try socket.command(command, one.ifb)
             } catch {
-                if try vifs().contains(where: { $0.vif == one.vif }) { throw error }
+                try lookAtDevices()
+                guard let again = buffered.first(where: { $0.vif.index == index }) else { continue }
+                try socket.command(command, again.ifb)
             }
         }
     }
@@ -185,26 +241,5 @@ public final class NetworkBuffer: OutputBuffer {
         // A script's teardown would let out what comes: it is left to the end of the domain.
         if script == nil { for one in buffered { takeDown(one, keepsRedirect: true) } }
         buffered = []
-    }
-
-    /// What a run that was killed has left behind: of this domain, which nobody else protects now, and of domains that
-    /// are gone. What it held leaves now.
-    public static func removeLeftovers(domainID: UInt32, log: Log) {
-        guard let socket = try? RoutingSocket(), let devices = try? socket.devices() else { return }
-        for ifb in devices {
-            guard ifb.isIFB, let name = VifName(ofIFB: ifb.name) else { continue }
-            let vif = devices.first { VifName(of: $0.name) == name }
-            guard vif == nil || name.domainID == domainID else { continue }
-            try? socket.command(.releaseIndefinite, ifb)
-            socket.waitUntilEmpty([ifb])
-            if let vif { try? socket.removeRedirect(vif) }
-            socket.waitUntilEmpty([ifb])
-            try? socket.delete(ifb)
-            log.note("removed \(ifb.name), the network buffer that an earlier run had left behind")
-        }
-        for vif in devices where VifName(of: vif.name)?.domainID == domainID && socket.isRedirected(vif) {
-            try? socket.removeRedirect(vif)
-            log.note("removed a redirect of \(vif.name) that an earlier run had left behind")
-        }
     }
 }

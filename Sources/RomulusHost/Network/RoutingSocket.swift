@@ -2,51 +2,15 @@ import CNetlink
 import Glibc
 import RomulusCore
 
-/// What can go wrong with a network buffer, in an admin's words.
-public enum NetworkBufferError: Error, Equatable, Sendable, CustomStringConvertible {
-    /// The kernel does not know this kind of device, queue, classifier or action.
-    case missingModule(String)
-    /// Somebody else's ingress queue stands where ours must.
-    case ingressInUse(device: String)
-    case refused(what: String, device: String, reason: String)
-    /// A second epoch was to be closed before the first one was released (`OutputEpochs`).
-    case epochNotReleased
-
-    public var description: String {
-        switch self {
-        case .missingModule(let name):
-            "this kernel has no \(name): install the kernel's modules, and see whether `modprobe \(name)' works"
-        case .ingressInUse(let device):
-            "\(device) has an ingress queue of somebody else's: remove it with tc qdisc del dev \(device) ingress"
-        case .refused(let what, let device, let reason):
-            "\(what) of \(device) failed: \(reason)"
-        case .epochNotReleased:
-            "an epoch of output was to be closed before the last one was released"
-        }
-    }
-}
-
-/// A network device of this host.
-struct NetworkDevice: Equatable {
-    var index: Int32
-    var name: String
-    var isIFB = false
-}
-
 /// The few verbs of rtnetlink that buffering needs, through libnl. Calls wait for the kernel's answer.
-final class RoutingSocket {
+final class RoutingSocket: HostNetwork {
     /// tc's handle 1: of the plug; any would do.
     private static let plugHandle: UInt32 = 1 << 16
     /// By its priority a filter is known for ours ("RM").
     private static let filterPriority: UInt16 = 0x524D
 
-    enum PlugCommand {
-        case buffer
-        case releaseOne
-        case releaseIndefinite
-    }
-
     private let socket: OpaquePointer
+    private var monitor: NetworkMonitor?
 
     init() throws(NetworkBufferError) {
         guard let socket = nl_socket_alloc() else {
@@ -69,15 +33,24 @@ final class RoutingSocket {
         var found: [NetworkDevice] = []
         var next = nl_cache_get_first(cache)
         while let link = next {
-            if let name = rtnl_link_get_name(link) {
+            if let name = rtnl_link_get_name(link).map({ String(cString: $0) }) {
                 let kind = rtnl_link_get_type(link).map { String(cString: $0) }
                 found.append(
                     NetworkDevice(
-                        index: rtnl_link_get_ifindex(link), name: String(cString: name), isIFB: kind == "ifb"))
+                        index: rtnl_link_get_ifindex(link), name: name, isIFB: kind == "ifb",
+                        backend: kind == nil ? Self.backend(of: name) : nil))
             }
             next = nl_cache_get_next(link)
         }
         return found
+    }
+
+    /// The xenbus device behind a network device, as sysfs has it: "backend/vif/5/0".
+    private static func backend(of name: String) -> VifName? {
+        guard let bytes = try? FileContents.read("/sys/class/net/\(name)/device/nodename", limitBytes: 256) else {
+            return nil
+        }
+        return VifName(ofBackend: String(decoding: bytes, as: UTF8.self))
     }
 
     /// An IFB of this name, up. It gets no address of its own, whose packets would wait among the guest's.
@@ -134,7 +107,6 @@ final class RoutingSocket {
 
     // MARK: The redirect
 
-    /// Every packet that `device` hands to this host goes to `target` instead: all of them, whatever their ethertype.
     func redirect(_ device: NetworkDevice, to target: NetworkDevice) throws(NetworkBufferError) {
         try withIngress(device) { qdisc throws(NetworkBufferError) in
             let code = rtnl_qdisc_add(socket, qdisc, NLM_F_CREATE | NLM_F_EXCL)
@@ -210,19 +182,28 @@ final class RoutingSocket {
         }
     }
 
-    /// Whether `device` has a redirect of ours.
-    func isRedirected(_ device: NetworkDevice) -> Bool {
+    func ingress(of device: NetworkDevice) -> Ingress {
         var cache: OpaquePointer?
         guard rtnl_cls_alloc_cache(socket, device.index, romulus_ingress_handle, &cache) == 0, let cache else {
-            return false
+            return .free
         }
         defer { nl_cache_free(cache) }
+        var first: OpaquePointer?
         var next = nl_cache_get_first(cache)
         while let filter = next {
-            if rtnl_cls_get_prio(filter) == Self.filterPriority { return true }
+            if first.map({ rtnl_cls_get_prio(filter) < rtnl_cls_get_prio($0) }) ?? true { first = filter }
             next = nl_cache_get_next(filter)
         }
-        return false
+        guard let first else { return .free }
+        return rtnl_cls_get_prio(first) == Self.filterPriority ? .redirected(to: Self.target(of: first)) : .foreign
+    }
+
+    /// 0 where it leads to no device.
+    private static func target(of filter: OpaquePointer) -> Int32 {
+        guard let action = rtnl_mall_get_first_action(filter) else { return 0 }
+        defer { rtnl_act_put(action) }
+        return rtnl_tc_get_kind(action).map { String(cString: $0) } == "mirred"
+            ? Int32(bitPattern: rtnl_mirred_get_ifindex(action)) : 0
     }
 
     private func withIngress(
@@ -241,13 +222,21 @@ final class RoutingSocket {
 
     // MARK: The plug
 
-    /// A plug at the root of `device` for at most `limitBytes`. The kernel makes it closed.
     func addPlug(_ device: NetworkDevice, limitBytes: Int) throws(NetworkBufferError) {
         try withPlug(device) { plug throws(NetworkBufferError) in
             var code = rtnl_qdisc_plug_set_limit(plug, Int32(clamping: limitBytes))
             if code == 0 { code = rtnl_qdisc_add(socket, plug, NLM_F_CREATE | NLM_F_REPLACE) }
             guard code == 0 else { throw Self.failure(code, "the plug", device.name, module: "sch_plug") }
         }
+    }
+
+    func hasPlug(_ device: NetworkDevice) -> Bool {
+        var cache: OpaquePointer?
+        guard rtnl_qdisc_alloc_cache(socket, &cache) == 0, let cache else { return false }
+        defer { nl_cache_free(cache) }
+        guard let queue = rtnl_qdisc_get_by_parent(cache, device.index, romulus_tc_root) else { return false }
+        defer { rtnl_qdisc_put(queue) }
+        return rtnl_tc_get_kind(queue).map { String(cString: $0) } == "plug"
     }
 
     func command(_ command: PlugCommand, _ device: NetworkDevice) throws(NetworkBufferError) {
@@ -280,7 +269,6 @@ final class RoutingSocket {
         try body(plug)
     }
 
-    /// Of the plugs of these devices together.
     func plugStatistics(_ devices: [NetworkDevice]) -> (packets: Int, bytes: Int, drops: Int) {
         var cache: OpaquePointer?
         guard rtnl_qdisc_alloc_cache(socket, &cache) == 0, let cache else { return (0, 0, 0) }
@@ -308,35 +296,17 @@ final class RoutingSocket {
         usleep(5000)
     }
 
+    // MARK: Changes
+
+    func watch() throws(NetworkBufferError) { monitor = try NetworkMonitor() }
+    var changeDescriptor: Int32 { monitor?.descriptor ?? -1 }
+    func takeChanges() -> Bool { monitor?.drain() ?? false }
+
     /// - Parameter module: what is missing when the kernel says that it does not know the kind.
     private static func failure(
         _ code: Int32, _ what: String, _ device: String, module: String? = nil
     ) -> NetworkBufferError {
         if let module, code == -NLE_OBJ_NOTFOUND || code == -NLE_OPNOTSUPP { return .missingModule(module) }
         return .refused(what: what, device: device, reason: String(cString: nl_geterror(code)))
-    }
-}
-
-/// Hears of network devices that come and go (RTNLGRP_LINK).
-final class LinkMonitor {
-    private let socket: OpaquePointer
-
-    init?() {
-        guard let socket = nl_socket_alloc() else { return nil }
-        self.socket = socket
-        guard nl_connect(socket, NETLINK_ROUTE) == 0,
-            nl_socket_add_membership(socket, Int32(RTNLGRP_LINK.rawValue)) == 0,
-            nl_socket_set_nonblocking(socket) == 0
-        else { return nil }
-    }
-
-    deinit { nl_socket_free(socket) }
-
-    var descriptor: Int32 { nl_socket_get_fd(socket) }
-
-    /// What it says is not looked at: the devices themselves are.
-    func drain() {
-        var bytes = [UInt8](repeating: 0, count: 8192)
-        while recv(descriptor, &bytes, bytes.count, Int32(MSG_DONTWAIT)) > 0 || errno == ENOBUFS || errno == EINTR {}
     }
 }

@@ -4,6 +4,9 @@ struct VifName: Equatable {
     var deviceID: Int
     var isEmulated: Bool
 
+    /// Of the card that a device model emulates, behind the name of the device that it stands for.
+    static let emulatedSuffix = "-emu"
+
     init(domainID: UInt32, deviceID: Int, isEmulated: Bool = false) {
         self.domainID = domainID
         self.deviceID = deviceID
@@ -12,8 +15,15 @@ struct VifName: Equatable {
 
     /// By the name that Xen gives a device unless the guest's configuration says otherwise.
     init?(of device: String) {
-        let isEmulated = device.hasSuffix("-emu")
+        let isEmulated = device.hasSuffix(Self.emulatedSuffix)
         self.init(numbers: isEmulated ? device.dropLast(4) : device[...], behind: "vif", isEmulated: isEmulated)
+    }
+
+    /// By what xenstore, and so the kernel, calls the device's backend: "backend/vif/5/0".
+    init?(ofBackend path: String) {
+        let parts = path.split(whereSeparator: { $0 == "/" || $0 == "\n" })
+        guard parts.count == 4, parts[0] == "backend", parts[1] == "vif" else { return nil }
+        self.init(numbers: "\(parts[2]).\(parts[3])", behind: "", isEmulated: false)
     }
 
     init?(ofIFB device: String) {

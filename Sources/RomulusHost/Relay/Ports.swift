@@ -24,9 +24,12 @@ public struct GuestPort: Sendable {
 
 /// What holds the guest's output until its epoch is committed. Used on the relay's thread only.
 public protocol OutputBuffer: AnyObject {
-    /// Readable when the guest's network devices may have changed: call `linksChanged`.
+    /// Readable when the guest's network devices, or what holds their output, may have changed: call `linksChanged`.
     var changeDescriptor: Int32 { get }
-    func linksChanged()
+    /// Holds what has come, and again what somebody has let loose, or throws where that cannot be.
+    func linksChanged() throws
+    /// It was not readable just now.
+    func linksAreQuiet()
     /// Closes the epoch under way and begins the next; at most one epoch may be closed and not released.
     func holdEpoch() throws
     /// Lets the closed epoch out.

@@ -155,7 +155,7 @@ public final class PrimaryRelay: @unchecked Sendable {
 
         // What has waited for longer than the deadline allows must find the guest frozen.
         perform(session.timePassed(now: .now))
-        if polls.isReady(vifIndex) { ports.output?.linksChanged() }
+        if polls.isReady(vifIndex) { lookAtLinks() } else { ports.output?.linksAreQuiet() }
         if polls.isReady(controlIndex) { readReports() }
         if polls.isReady(streamIndex) { drain() }
         if polls.isReady(backIndex) { listen() }
@@ -181,6 +181,14 @@ public final class PrimaryRelay: @unchecked Sendable {
         nextGuestCheck = .now + configuration.guestCheckNanoseconds
         if let leave = ports.guest.leave() { perform(session.handle(.guestLeft(leave), now: .now)) }
         watchOutput()
+    }
+
+    private func lookAtLinks() {
+        do {
+            try ports.output?.linksChanged()
+        } catch {
+            perform(session.handle(.saveEnded("the guest's output cannot be held: \(error)"), now: .now))
+        }
     }
 
     /// A save also ends because the guest has gone, and then that is the news.

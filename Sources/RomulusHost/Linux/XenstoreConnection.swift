@@ -5,19 +5,19 @@ import Glibc
 ///
 /// While that thread runs nobody may open or close a handle of Xen's libraries: that takes a lock of theirs
 /// (xentoolcore_internal.h), and if libxl forks in the same moment, its child waits for the lock for ever.
-final class XenstoreConnection: @unchecked Sendable {
+public final class XenstoreConnection: @unchecked Sendable {
     /// XBT_NULL.
-    static let noTransaction: xs_transaction_t = 0
+    public static let noTransaction: xs_transaction_t = 0
 
     // Used by one thread at a time. Nil where xenstore cannot be reached.
-    let handle: OpaquePointer?
+    public let handle: OpaquePointer?
 
-    init() { handle = xs_open(0) }
+    public init() { handle = xs_open(0) }
 
     deinit { if let handle { xs_close(handle) } }
 
     /// - Returns: nil where there is nothing, or xenstore does not answer.
-    func read(_ path: String, in transaction: xs_transaction_t = noTransaction) -> String? {
+    public func read(_ path: String, in transaction: xs_transaction_t = noTransaction) -> String? {
         var length: UInt32 = 0
         guard let handle, let bytes = xs_read(handle, transaction, path, &length) else { return nil }
         defer { free(bytes) }
@@ -25,7 +25,7 @@ final class XenstoreConnection: @unchecked Sendable {
     }
 
     /// A failure to write is none of the caller's.
-    func write(_ path: String, _ text: String, in transaction: xs_transaction_t = noTransaction) {
+    public func write(_ path: String, _ text: String, in transaction: xs_transaction_t = noTransaction) {
         if let handle { xs_write(handle, transaction, path, text, UInt32(text.utf8.count)) }
     }
 }

@@ -1,15 +1,16 @@
 import CXen
 import Glibc
-import RomulusHost
 
 /// What xenstore knows of a guest's network devices.
-final class NetbufRecord: Sendable {
+public final class NetbufRecord: Sendable {
     private let domainID: UInt32
     private let connection = XenstoreConnection()
 
-    init(domainID: UInt32) { self.domainID = domainID }
+    public init(domainID: UInt32) { self.domainID = domainID }
 
-    var store: NetbufStore { NetbufStore(path: path, setIFB: setIFB, ifb: ifb, renamed: renamed) }
+    public var store: NetbufStore {
+        NetbufStore(path: path, setIFB: setIFB, ifb: ifb, renamed: renamed, domainExists: domainExists)
+    }
 
     /// As stock libxl has it.
     private func path(_ device: Int) -> String { "/libxl/\(domainID)/remus/netbuf/\(device)" }
@@ -24,6 +25,10 @@ final class NetbufRecord: Sendable {
     }
 
     private func ifb(device: Int) -> String? { connection.read(path(device) + "/ifb") }
+
+    private func domainExists(_ domainID: UInt32) -> Bool {
+        connection.handle == nil || connection.read("/local/domain/\(domainID)/domid") != nil || errno != ENOENT
+    }
 
     /// The names of devices that the guest's configuration has chosen.
     private func renamed() -> [String: Int] {
