@@ -2,12 +2,12 @@ import CXen
 import Glibc
 
 /// libxl, for a program that only asks; it complains to nobody.
-final class Toolstack {
-    private var context: OpaquePointer?
+package final class Toolstack {
+    var context: OpaquePointer?
     private let nowhere: UnsafeMutablePointer<FILE>
     private let logger: UnsafeMutablePointer<xentoollog_logger>
 
-    init() throws(ToolstackError) {
+    package init() throws(ToolstackError) {
         guard let nowhere = fopen("/dev/null", "we") else { throw .noMemory }
         guard let logger = xtl_createlogger_stdiostream(nowhere, XTL_CRITICAL, 0) else {
             fclose(nowhere)
@@ -72,12 +72,12 @@ final class Toolstack {
     }
 }
 
-enum ToolstackError: Error, CustomStringConvertible {
+package enum ToolstackError: Error, CustomStringConvertible {
     case noMemory
     case noXen
     case noAnswer(String)
 
-    var description: String {
+    package var description: String {
         switch self {
         case .noMemory: "out of memory"
         case .noXen: "Xen's toolstack cannot be reached: boot this host with Xen, and start its services as root"

@@ -26,11 +26,12 @@ enum BackupRun {
         let guest = incoming.hasSuffix(incomingSuffix) ? String(incoming.dropLast(incomingSuffix.count)) : incoming
         let log = Log(guest: guest, role: "backup", events: .standard)
         do throws(Refusal) {
-            guard let lock = try RunLock.taken("\(guest).backup") else {
+            let uuid = text(of: config.pointee.c_info.uuid)
+            guard let lock = try RunLock.taken(RunLock.name(uuid: uuid, .backup)) else {
                 throw Refusal("this host already receives checkpoints of this guest")
             }
             defer { withExtendedLifetime(lock) {} }
-            try makeRoom(guest: guest, incoming: incoming, context, log)
+            try makeRoom(guest: guest, uuid: uuid, incoming: incoming, context, log)
             let configuration = try Configuration.loaded()
             let plugins = try PluginSet.loaded(configuration.plugins, PluginHost(.receive, guest: guest), log)
             let relay = try makeRelay(guest, config.pointee, link, back, configuration, plugins, log)
@@ -53,7 +54,7 @@ enum BackupRun {
 
     /// A failed run of long ago may have left its replica behind; nobody holds this guest's lock, so nobody feeds it.
     private static func makeRoom(
-        guest: String, incoming: String, _ context: OpaquePointer?, _ log: Log
+        guest: String, uuid: String, incoming: String, _ context: OpaquePointer?, _ log: Log
     ) throws(Refusal) {
         if let running = Domain.named(guest, context: context) {
             throw Refusal(
@@ -61,6 +62,13 @@ enum BackupRun {
                     + " remove it with xl destroy \(running.id)")
         }
         guard incoming != guest, let stale = Domain.named(incoming, context: context) else { return }
+        // Of another guest that has the same name, on another primary.
+        let other = stale.facts().uuid
+        let lock = other == uuid ? nil : try RunLock.taken(RunLock.name(uuid: other, .backup))
+        guard other == uuid || lock != nil else {
+            throw Refusal("this host already receives checkpoints of another guest of this name (UUID \(other))")
+        }
+        defer { withExtendedLifetime(lock) {} }
         guard stale.destroy() else {
             throw Refusal("cannot remove the old replica \(incoming); try xl destroy \(stale.id)")
         }
@@ -78,7 +86,7 @@ enum BackupRun {
             let suspicion = try SuspicionPlugins(plugins)
             let ports = BackupRelay.Ports(
                 arbiter: { run in desk(configuration, uuid: uuid, run: run, plugins, log) },
-                admin: adminSocket("\(guest).backup", log), suspicion: suspicion,
+                admin: adminSocket(RunLock.name(uuid: uuid, .backup), log), suspicion: suspicion,
                 sinks: try EpochSinks(plugins, limitBytes: epochLimitBytes))
             let relay = try BackupRelay(
                 link: link, back: back,

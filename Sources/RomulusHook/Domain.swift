@@ -1,6 +1,7 @@
 import CXen
 import Glibc
 import RomulusCore
+import RomulusHost
 
 /// What libxl knows of a domain.
 struct Domain {
@@ -83,17 +84,4 @@ struct Domain {
         defer { libxl_physinfo_dispose(&info) }
         return libxl_get_physinfo(context, &info) == 0 && info.cap_shadow
     }
-}
-
-/// A UUID as people write it: 8-4-4-4-12 digits.
-func text(of uuid: libxl_uuid) -> String {
-    let digits = Array("0123456789abcdef")
-    let bytes = withUnsafeBytes(of: uuid) { Array($0.prefix(16)) }
-    var text = ""
-    for (index, byte) in bytes.enumerated() {
-        if [4, 6, 8, 10].contains(index) { text.append("-") }
-        text.append(digits[Int(byte >> 4)])
-        text.append(digits[Int(byte & 15)])
-    }
-    return text
 }

@@ -58,7 +58,8 @@ enum PrimaryRun {
                 "a PV guest cannot be protected on this Xen, which is built without shadow paging and so cannot log"
                     + " its dirty pages; use a PVH or HVM guest")
         }
-        guard let lock = try RunLock.taken("\(guest).primary") else {
+        guard facts.state != .gone else { throw Refusal("there is no domain \(domain.id) any more") }
+        guard let lock = try RunLock.taken(RunLock.name(uuid: facts.uuid, .primary)) else {
             throw Refusal("another xl remus protects this guest already")
         }
         defer { withExtendedLifetime(lock) {} }

@@ -10,6 +10,7 @@ final class Protection {
     /// This run's name, the same on both hosts.
     let run = UInt64.random(in: 1 ... .max)
     private let domain: Domain
+    private let uuid: String
     private let log: Log
     private let arbiter: Arbiter?
     private let plugins: PluginSet
@@ -22,6 +23,7 @@ final class Protection {
     ) throws(Refusal) {
         self.guest = guest
         self.domain = domain
+        uuid = facts.uuid
         self.log = log
         self.plugins = plugins
         let isBuffered = libxl_defbool_is_default(asked.netbuf) || libxl_defbool_val(asked.netbuf)
@@ -71,7 +73,7 @@ final class Protection {
             } else { nil }
         return PrimaryRelay.Ports(
             guest: GuestControl(domainID: domain.id).port, output: output, arbiter: desk,
-            admin: adminSocket("\(guest).primary", log), trace: trace, metrics: metrics,
+            admin: adminSocket(RunLock.name(uuid: uuid, .primary), log), trace: trace, metrics: metrics,
             plugins: try EpochPlugins(plugins))
     }
 

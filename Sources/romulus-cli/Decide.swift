@@ -41,14 +41,11 @@ struct Yield: ParsableCommand {
 ///
 /// - Returns: false where there is none.
 private func decide(_ request: AdminSocket.Request, _ guest: String) throws -> Bool {
-    for side in ["primary", "backup"] {
-        do throws(SystemError) {
-            guard let answer = try AdminSocket.ask(request, of: "\(guest).\(side)") else { continue }
-            guard answer == "ok" else { throw SystemError(answer, code: 0) }
-            return true
-        } catch {
-            throw failure(error.code == 0 ? error.call : "\(error)")
-        }
+    do throws(SystemError) {
+        guard let answer = try Sessions.ask(request, of: guest) else { return false }
+        guard answer == "ok" else { throw SystemError(answer, code: 0) }
+        return true
+    } catch {
+        throw failure(error.code == 0 ? error.call : "\(error)")
     }
-    return false
 }

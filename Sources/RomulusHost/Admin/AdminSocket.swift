@@ -78,7 +78,7 @@ public final class AdminSocket {
 
     // MARK: The other end
 
-    /// The names of all sessions on this host, as far as their sockets tell; one of them may be a dead one's.
+    /// The names of all sessions on this host (`RunLock.name`), as far as their sockets tell; one of them may be a dead one's.
     public static func names(directory: String = RunLock.directory) -> [String] {
         guard let entries = opendir(directory) else { return [] }
         defer { closedir(entries) }

@@ -1,12 +1,17 @@
 import CLinux
 import Glibc
+import RomulusCore
 
-/// One run at a time per guest and side: a lock on a file under /run/romulus that the kernel lets go of with the process.
+/// One run at a time per guest and side: a lock on a file under /run/romulus that the kernel lets go of with the process. Its
+/// name, and that of the run's socket, is the guest's UUID and the side: the guest's own name may be changed meanwhile, and
+/// may be too long for a socket's.
 public final class RunLock {
     public static let directory = "/run/romulus"
     private let file: Descriptor
 
     private init(file: consuming Descriptor) { self.file = file }
+
+    public static func name(uuid: String, _ side: Side) -> String { "\(uuid).\(side)" }
 
     /// - Returns: nil while another process holds the lock.
     public static func take(_ name: String) throws(SystemError) -> RunLock? {

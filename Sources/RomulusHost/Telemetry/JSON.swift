@@ -26,6 +26,12 @@ public enum JSON: Equatable, Sendable {
         return members.first { $0.name == name }?.value
     }
 
+    /// The same object with another value of that name.
+    public func with(_ name: String, _ value: JSON) -> JSON {
+        guard case .object(let members) = self else { return self }
+        return .object(members.map { $0.name == name ? Member(name, value) : $0 })
+    }
+
     public var text: String? { if case .string(let text) = self { text } else { nil } }
     public var isTrue: Bool { self == .bool(true) }
 
