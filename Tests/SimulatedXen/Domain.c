@@ -38,6 +38,8 @@ static const char *const simxen_call_names[SIMXEN_CALL_COUNT] = {
     "xc_domain_set_tsc_info",
     "xc_vcpu_getcontext",
     "xc_vcpu_setcontext",
+    "xc_hvm_modified_memory",
+    "xc_domain_get_pod_target",
     "xc_cpu_policy_get_size",
     "xc_cpu_policy_get_domain",
     "xc_set_domain_cpu_policy",

@@ -29,53 +29,54 @@ int get_domain_info(struct xen_domctl *op) {
         info->flags |= XEN_DOMINF_shutdown | simxen_load(&domain->shutdown_reason) << XEN_DOMINF_shutdownshift;
     else if (!(info->flags & XEN_DOMINF_paused))
         info->flags |= XEN_DOMINF_running;
-    info->tot_pages = populated_pages(&past_last) + simxen_kept_frames(domain) + domain->waiting_pages;
+    info->tot_pages = populated_pages(&past_last) + simxen_kept_frames(domain) + domain->waiting_pages +
+                      domain->other_pages;
     info->max_pages = domain->page_count;
     info->nr_online_vcpus = 1;
     info->gpaddr_bits = 36;
     return 0;
 }
 
-/* CLEAN takes each word with one exchange, so that a bit set at the same time is in this answer or in the next. */
+/*
+ * CLEAN takes each word with one exchange, so that a bit set at the same time is in this answer or in the next. While the log
+ * is off there are no bits, and Xen says so without an error; nor does it mind numbers that the guest does not have.
+ */
 static int read_dirty_bitmap(struct xen_domctl_shadow_op *op) {
     uint64_t *words = simxen_dirty_words(domain);
-    uint64_t *out = op->dirty_bitmap.p ? (uint64_t *)op->dirty_bitmap.p : NULL;
-    uint64_t past_last, wanted;
-    populated_pages(&past_last);
-    wanted = op->pages < past_last ? op->pages : past_last;
+    uint8_t *out = op->dirty_bitmap.p ? (uint8_t *)op->dirty_bitmap.p : NULL;
+    /* The caller's buffer has op->pages bits, rounded up to octets only. */
+    uint64_t out_length = (op->pages + 7) / 8;
+    bool cleans = op->op == XEN_DOMCTL_SHADOW_OP_CLEAN;
     op->stats.fault_count = op->stats.dirty_count = 0;
+    if (out)
+        memset(out, 0, out_length);
+    if (cleans)
+        simxen_log_all(domain);
     for (uint64_t i = 0; i < simxen_bitmap_length(domain->page_count) / 8; i++) {
-        uint64_t word = op->op == XEN_DOMCTL_SHADOW_OP_CLEAN
-                            ? __atomic_exchange_n(words + i, 0, __ATOMIC_SEQ_CST)
-                            : __atomic_load_n(words + i, __ATOMIC_SEQ_CST);
+        uint64_t word = cleans && i * 8 < out_length ? __atomic_exchange_n(words + i, 0, __ATOMIC_SEQ_CST)
+                                                     : __atomic_load_n(words + i, __ATOMIC_SEQ_CST);
         op->stats.dirty_count += (uint32_t)__builtin_popcountll(word);
-        /* The caller's buffer has op->pages bits, rounded up to octets only. */
-        if (out && i * 64 < wanted) {
-            uint64_t octets = (op->pages + 7) / 8 - i * 8;
-            memcpy(out + i, &word, octets < 8 ? octets : 8);
-        }
+        if (out && i * 8 < out_length)
+            memcpy(out + i * 8, &word, out_length - i * 8 < 8 ? out_length - i * 8 : 8);
     }
-    op->pages = wanted;
     return 0;
 }
 
 static int shadow_op(struct xen_domctl_shadow_op *op) {
-    uint32_t on = simxen_load(&domain->log_dirty);
     switch (op->op) {
     case XEN_DOMCTL_SHADOW_OP_OFF:
         simxen_store(&domain->log_dirty, 0);
+        memset(simxen_dirty_words(domain), 0, simxen_bitmap_length(domain->page_count));
         return 0;
     case XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY:
-        if (on)
+        if (simxen_load(&domain->log_dirty))
             return -EINVAL;
-        memset(simxen_dirty_words(domain), 0, simxen_bitmap_length(domain->page_count));
+        simxen_log_all(domain);
         simxen_store(&domain->log_dirty, 1);
         return 0;
     case XEN_DOMCTL_SHADOW_OP_CLEAN:
-    case XEN_DOMCTL_SHADOW_OP_PEEK:
-        return on ? read_dirty_bitmap(op) : -EINVAL;
-    default:
-        return -EINVAL;
+    case XEN_DOMCTL_SHADOW_OP_PEEK: return read_dirty_bitmap(op);
+    default: return -EINVAL;
     }
 }
 

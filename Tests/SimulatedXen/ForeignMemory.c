@@ -1,5 +1,5 @@
 /* libxenforeignmemory: the guest's pages are pages of the domain's file. And libxendevicemodel, of which
- * xc_interface_open wants a handle that nobody uses. */
+ * xc_interface_open wants a handle. */
 #define _GNU_SOURCE
 #define __XEN_TOOLS__ 1
 
@@ -192,5 +192,27 @@ xendevicemodel_handle *xendevicemodel_open(struct xentoollog_logger *logger, uns
 
 int xendevicemodel_close(xendevicemodel_handle *dmod) {
     (void)dmod;
+    return 0;
+}
+
+/* A device model's writes, into the log; of pages that are not there Xen takes no notice. */
+int xendevicemodel_modified_memory(xendevicemodel_handle *dmod, domid_t domid, uint64_t first_pfn, uint32_t nr) {
+    (void)dmod;
+    uint64_t past_last;
+    int error = begin(SIMXEN_CALL_MODIFIED_MEMORY);
+    if (!error && domid != domain->domid)
+        error = ESRCH;
+    if (!error && simxen_load(&domain->log_dirty)) {
+        populated_pages(&past_last);
+        if (nr == 0 || first_pfn + nr > past_last - 1)
+            error = EINVAL;
+    }
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    for (uint64_t n = first_pfn; simxen_load(&domain->log_dirty) && n < first_pfn + nr; n++)
+        if (mappable(n))
+            simxen_set_dirty_bit(domain, n);
     return 0;
 }

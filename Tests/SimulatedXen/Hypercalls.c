@@ -83,6 +83,16 @@ static long memory_op(unsigned int command, void *argument) {
             return -ESRCH;
         populated_pages(&past_last);
         return past_last ? (long)past_last - 1 : 0;
+    case XENMEM_get_pod_target:
+        error = begin(SIMXEN_CALL_GET_POD);
+        if (error)
+            return -error;
+        xen_pod_target_t *pod = argument;
+        if (pod->domid != domain->domid)
+            return -ESRCH;
+        pod->tot_pages = populated_pages(&past_last) + domain->waiting_pages;
+        pod->pod_cache_pages = pod->pod_entries = domain->waiting_pages;
+        return 0;
     case XENMEM_populate_physmap:
         error = begin(SIMXEN_CALL_POPULATE);
         return error ? -error : populate(argument);

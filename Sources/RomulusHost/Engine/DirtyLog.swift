@@ -5,10 +5,10 @@ import RomulusCore
 final class DirtyLog {
     private let interface: OpaquePointer?
     private let domain: UInt32
-    private let pageCount: Int
-    private let words: UnsafeMutablePointer<UInt64>
+    private(set) var pageCount: Int
+    private var words: UnsafeMutablePointer<UInt64>
     private let buffer: UnsafeMutablePointer<xc_hypercall_buffer_t>
-    private let bufferPages: Int32
+    private var bufferPages: Int32
     private var isOn = false
 
     /// - Parameter pageCount: the guest's PFNs, from 0.
@@ -16,21 +16,44 @@ final class DirtyLog {
         self.interface = interface
         self.domain = domain
         self.pageCount = pageCount
-        bufferPages = Int32((pageCount + 32767) / 32768)
+        bufferPages = Self.pages(for: pageCount)
         buffer = .allocate(capacity: 1)
-        // As DECLARE_HYPERCALL_BUFFER has it: memory of libxenctrl's own, which is not copied at each call.
+        do throws(SystemError) {
+            words = try Self.allocate(interface, buffer, bufferPages)
+        } catch {
+            buffer.deallocate()
+            throw error
+        }
+    }
+
+    private static func pages(for pageCount: Int) -> Int32 { Int32((pageCount + 32767) / 32768) }
+
+    /// As DECLARE_HYPERCALL_BUFFER has it: memory of libxenctrl's own, which is not copied at each call.
+    private static func allocate(
+        _ interface: OpaquePointer?, _ buffer: UnsafeMutablePointer<xc_hypercall_buffer_t>, _ pages: Int32
+    ) throws(SystemError) -> UnsafeMutablePointer<UInt64> {
         buffer.initialize(to: xc_hypercall_buffer_t())
         buffer.pointee.ubuf = UnsafeMutableRawPointer(bitPattern: -1)
-        guard let memory = xc__hypercall_buffer_alloc_pages(interface, buffer, bufferPages) else {
-            buffer.deallocate()
+        guard let memory = xc__hypercall_buffer_alloc_pages(interface, buffer, pages) else {
             throw SystemError("xc_hypercall_buffer_alloc_pages")
         }
-        words = memory.assumingMemoryBound(to: UInt64.self)
+        return memory.assumingMemoryBound(to: UInt64.self)
+    }
+
+    /// The guest's frame numbers go further than they did; what was read is forgotten.
+    func grow(pageCount: Int) throws(SystemError) {
+        if Self.pages(for: pageCount) > bufferPages {
+            xc__hypercall_buffer_free_pages(interface, buffer, bufferPages)
+            bufferPages = 0
+            words = try Self.allocate(interface, buffer, Self.pages(for: pageCount))
+            bufferPages = Self.pages(for: pageCount)
+        }
+        self.pageCount = pageCount
     }
 
     deinit {
         if isOn { xc_shadow_control(interface, domain, UInt32(XEN_DOMCTL_SHADOW_OP_OFF), nil, 0) }
-        xc__hypercall_buffer_free_pages(interface, buffer, bufferPages)
+        if bufferPages > 0 { xc__hypercall_buffer_free_pages(interface, buffer, bufferPages) }
         buffer.deallocate()
     }
 

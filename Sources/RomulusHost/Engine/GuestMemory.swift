@@ -5,18 +5,20 @@ import RomulusCore
 /// The guest's pages in this process's address space, mapped once and kept.
 ///
 /// A mapping holds its page: one that the guest gives back (a balloon) stays what it was, and stays counted as the guest's,
-/// until it is unmapped here. So a PFN that got another page since it was mapped shows in two ways, and both are used:
-/// the new page is in the log of writes, and the guest's count of pages has grown. `mayHaveChanged` then has every page
-/// that was written mapped anew before it is read. What only went away is let go by `sweep`.
+/// until it is unmapped here. And a page that comes into being is in no log of writes, nor is what is written to it before the
+/// log is read next (Xen before 4.19.5, 4.20.3, 4.21.1). So the two counts, Xen's and that of what is mapped, tell what the log
+/// does not: while every page that has come into being is mapped, their difference stays as it is. Where it does not, `find`
+/// looks for the pages, and what it maps is `unsent`.
 final class GuestMemory {
     private let domain: UInt32
     private let interface: OpaquePointer?
     private let handle: OpaquePointer
-    private let pageCount: Int
+    private var pageCount: Int
     /// In pages; a mapping each. Linux allows a process some 65,000 of them.
     private let chunkPages: Int
-    private let chunks: UnsafeMutableBufferPointer<Chunk>
+    private var chunks: UnsafeMutableBufferPointer<Chunk>
     private var mappedChunks = 0
+    private var mappedPages = 0
     private var sweepNext = 0
     // For one chunk, so that mapping allocates nothing.
     private let frames: UnsafeMutableBufferPointer<UInt>
@@ -24,19 +26,24 @@ final class GuestMemory {
 
     private struct Chunk {
         var base: UnsafeMutableRawPointer?
+        var pageCount = 0
         /// When it was mapped.
         var round = 0
         var batch = 0
     }
 
     /// Which pages of the mapped chunks are there, a bit for each.
-    private let present: UnsafeMutableBufferPointer<UInt64>
+    private var present: UnsafeMutableBufferPointer<UInt64>
+    /// Which of them were not copied since they were mapped, and are perhaps in no log.
+    private var unsent: UnsafeMutableBufferPointer<UInt64>
     private var round = 1
     private var batch = 1
     /// Whether every page that was read in this round is still mapped, and so is still the guest's.
     private(set) var holdsTheRound = true
-    private var mayHaveChanged = true
-    private var countedPages: UInt = 0
+    private var isGuestSuspended = false
+    /// Counted as the guest's, and in no frame: what was taken out of its memory for a device model, or has failed. Nil before
+    /// the first checkpoint.
+    private var otherPages: Int?
 
     /// A page of libxenctrl's for them: it keeps single ones.
     static let typesAtOnce = 512
@@ -55,6 +62,8 @@ final class GuestMemory {
         chunks.initialize(repeating: Chunk())
         present = .allocate(capacity: (pageCount + 63) / 64)
         present.initialize(repeating: 0)
+        unsent = .allocate(capacity: (pageCount + 63) / 64)
+        unsent.initialize(repeating: 0)
         frames = .allocate(capacity: max(chunkPages, Self.typesAtOnce))
         frames.initialize(repeating: 0)
         errors = .allocate(capacity: chunkPages)
@@ -66,6 +75,7 @@ final class GuestMemory {
         xenforeignmemory_close(handle)
         chunks.deallocate()
         present.deallocate()
+        unsent.deallocate()
         frames.deallocate()
         errors.deallocate()
     }
@@ -77,7 +87,10 @@ final class GuestMemory {
     /// - Parameter entries: PFNs, at most `typesAtOnce`; each gets its type in bits 63-60, as PAGE_DATA has it.
     func addTypes(to entries: UnsafeMutableBufferPointer<UInt64>) throws(SystemError) {
         batch += 1
-        for index in entries.indices { frames[index] = UInt(entries[index]) }
+        for index in entries.indices {
+            frames[index] = UInt(entries[index])
+            isRead(Int(entries[index]))
+        }
         try readTypes(entries.count)
         for index in entries.indices { entries[index] |= UInt64(frames[index]) << LibxcFormat.pageTypeShift }
     }
@@ -93,52 +106,97 @@ final class GuestMemory {
 
     // MARK: A round of reading
 
-    /// Between two rounds a page may have become another one only if it is in the log of writes.
-    ///
-    /// - Parameter pages: the guest's count of pages, where the guest stands still; nil while it runs.
-    func beginRound(countedPages pages: UInt?) {
+    func beginRound(isGuestSuspended: Bool) {
         round += 1
         holdsTheRound = true
-        if let pages { mayHaveChanged = mayHaveChanged || pages > countedPages } else { mayHaveChanged = true }
+        self.isGuestSuspended = isGuestSuspended
     }
 
-    /// After everything that was written has been read, and before the guest runs again.
-    func endRound(countedPages pages: UInt) {
-        countedPages = pages
-        mayHaveChanged = false
+    /// After everything has been read, and before the guest runs again.
+    func endRound() throws(SystemError) {
+        otherPages = try unmappedPages()
+        isGuestSuspended = false
     }
 
     /// Maps what is needed to read this page. May move other pages: prepare all of a batch before looking at one.
     func prepare(_ number: Int) throws(SystemError) {
         let index = number / chunkPages
-        let chunk = chunks[index]
-        let isOld = chunk.round != round && mayHaveChanged
         // Where it was not there, it may be now; where the guest lets go of many, one try in a batch will do.
-        let isNew = chunk.batch != batch && !isPresent(number)
-        if chunk.base == nil || isOld || isNew { try map(index) }
+        let isNew = chunks[index].batch != batch && !isPresent(number)
+        if chunks[index].base == nil || isNew { try map(index) }
     }
 
     /// A page that was prepared; nil where there was none when it was mapped. Valid until something is prepared.
     func page(_ number: Int) -> UnsafeRawPointer? {
         guard isPresent(number), let base = chunks[number / chunkPages].base else { return nil }
+        isRead(number)
         return UnsafeRawPointer(base + (number % chunkPages) * LibxcFormat.pageBytes)
+    }
+
+    private func isRead(_ number: Int) { unsent[number / 64] &= ~(1 << UInt64(number % 64)) }
+
+    /// The guest's frame numbers go further than they did.
+    func grow(pageCount: Int) {
+        self.pageCount = pageCount
+        chunks = chunks.grown(to: (pageCount + chunkPages - 1) / chunkPages, with: Chunk())
+        present = present.grown(to: (pageCount + 63) / 64, with: 0)
+        unsent = unsent.grown(to: (pageCount + 63) / 64, with: 0)
+    }
+
+    // MARK: What the log does not say
+
+    /// Pages that were mapped since they were read last.
+    var unsentScan: DirtyScan { DirtyScan(words: unsent.baseAddress!, pageCount: pageCount) }
+
+    /// Whether the guest, which stands still, may have a page that is not mapped.
+    func mayLackPages() throws(SystemError) -> Bool { try unmappedPages() != otherPages ?? 0 }
+
+    /// Maps pages that the guest has where it had none.
+    func findNew() throws(SystemError) {
+        for index in chunks.indices where try hasPages(index, thatArePresent: false, withContents: true) {
+            try map(index)
+        }
+    }
+
+    /// Maps every page anew, and so those that came in the place of another one.
+    func findReplaced() throws(SystemError) {
+        for index in chunks.indices where chunks[index].base != nil { try map(index) }
+    }
+
+    /// There are more than were found: another process holds what the guest has given back.
+    func everythingIsUnsent() { for word in present.indices { unsent[word] = present[word] } }
+
+    /// What Xen counts as the guest's, without what waits for populate-on-demand, and is not mapped here.
+    private func unmappedPages() throws(SystemError) -> Int {
+        var waiting: UInt64 = 0
+        if xc_domain_get_pod_target(interface, domain, nil, &waiting, nil) < 0 { waiting = 0 }
+        return try countedPages() - Int(waiting) - mappedPages
+    }
+
+    private func countedPages() throws(SystemError) -> Int {
+        var info = xc_dominfo_t()
+        guard xc_domain_getinfo(interface, domain, 1, &info) == 1, info.domid == domain else {
+            throw SystemError("the domain is gone", code: ESRCH)
+        }
+        return Int(info.nr_pages)
     }
 
     /// Lets go of pages that the guest has given back, in the next part of what is mapped: call it while the guest runs.
     func sweep(parts: Int) throws(SystemError) {
         for _ in 0..<(mappedChunks + parts - 1) / parts {
             repeat { sweepNext = (sweepNext + 1) % chunks.count } while chunks[sweepNext].base == nil
-            if try hasVanishedPages(sweepNext) { try map(sweepNext) }
+            if try hasPages(sweepNext, thatArePresent: true, withContents: false) { try map(sweepNext) }
         }
     }
 
-    private func hasVanishedPages(_ index: Int) throws(SystemError) -> Bool {
+    /// Whether any page of a chunk, of those that are mapped or are not, is there for the guest or is not.
+    private func hasPages(_ index: Int, thatArePresent: Bool, withContents: Bool) throws(SystemError) -> Bool {
         let end = min((index + 1) * chunkPages, pageCount)
         var next = index * chunkPages
         while next < end {
             var count = 0
             while next < end, count < Self.typesAtOnce {
-                if isPresent(next) {
+                if isPresent(next) == thatArePresent {
                     frames[count] = UInt(next)
                     count += 1
                 }
@@ -146,7 +204,7 @@ final class GuestMemory {
             }
             if count == 0 { break }
             try readTypes(count)
-            for offset in 0..<count where LibxcFormat.pageTypeHasContents(UInt64(frames[offset])) == false {
+            for offset in 0..<count where LibxcFormat.pageTypeHasContents(UInt64(frames[offset])) == withContents {
                 return true
             }
         }
@@ -158,9 +216,12 @@ final class GuestMemory {
     private func isPresent(_ number: Int) -> Bool { present[number / 64] >> UInt64(number % 64) & 1 != 0 }
 
     private func map(_ index: Int) throws(SystemError) {
+        let isFirst = chunks[index].base == nil
+        let before = isFirst ? 0 : try countedPages()
         unmap(index)
-        // Letting go may lower the guest's count of pages, which then hides that it has grown.
-        mayHaveChanged = true
+        // A page that is no longer counted was given back, so another one may be in its place.
+        let after = isFirst ? 0 : try countedPages()
+        let wereReplaced = !isGuestSuspended || after != before
         let first = index * chunkPages
         let count = min(chunkPages, pageCount - first)
         for offset in 0..<count { frames[offset] = UInt(first + offset) }
@@ -168,21 +229,37 @@ final class GuestMemory {
             let base = xenforeignmemory_map(
                 handle, domain, PROT_READ, count, frames.baseAddress, errors.baseAddress)
         else { throw SystemError("the guest's memory cannot be mapped") }
-        chunks[index] = Chunk(base: base, round: round, batch: batch)
+        chunks[index] = Chunk(base: base, pageCount: count, round: round, batch: batch)
         mappedChunks += 1
-        for offset in 0..<count where errors[offset] == 0 {
-            present[(first + offset) / 64] |= 1 << UInt64((first + offset) % 64)
+        for word in first / 64..<(first + count + 63) / 64 {
+            let were = present[word]
+            var are: UInt64 = 0
+            for number in word * 64..<min(word * 64 + 64, first + count) where errors[number - first] == 0 {
+                are |= 1 << UInt64(number % 64)
+            }
+            present[word] = are
+            unsent[word] = wereReplaced ? are : are & (~were | unsent[word])
+            mappedPages += are.nonzeroBitCount - were.nonzeroBitCount
         }
     }
 
+    /// What was there stays noted in `present` until it is mapped again.
     private func unmap(_ index: Int) {
         guard let base = chunks[index].base else { return }
         if chunks[index].round == round { holdsTheRound = false }
-        let first = index * chunkPages
-        let count = min(chunkPages, pageCount - first)
-        xenforeignmemory_unmap(handle, base, count)
+        xenforeignmemory_unmap(handle, base, chunks[index].pageCount)
         chunks[index].base = nil
         mappedChunks -= 1
-        for word in first / 64..<(first + count + 63) / 64 { present[word] = 0 }
+    }
+}
+
+extension UnsafeMutableBufferPointer {
+    /// In other memory; this one is gone.
+    fileprivate func grown(to count: Int, with value: Element) -> Self {
+        let other = Self.allocate(capacity: count)
+        other.initialize(repeating: value)
+        for index in indices { other[index] = self[index] }
+        deallocate()
+        return other
     }
 }

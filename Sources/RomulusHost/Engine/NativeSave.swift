@@ -71,13 +71,10 @@ public final class NativeSave {
         self.interface = interface
         self.configuration = configuration
         self.callbacks = callbacks
-        var pages: UInt = 0
-        guard xc_domain_nr_gpfns(interface, configuration.domain, &pages) >= 0, pages > 0 else {
-            throw SystemError("the size of the guest's memory cannot be read")
-        }
-        walk = FrameWalk(frameCount: Int(pages))
-        log = try DirtyLog(interface, configuration.domain, pageCount: Int(pages))
-        memory = try GuestMemory(interface, configuration.domain, pageCount: Int(pages))
+        let pages = try Self.frameCount(interface, configuration.domain)
+        walk = FrameWalk(frameCount: pages)
+        log = try DirtyLog(interface, configuration.domain, pageCount: pages)
+        memory = try GuestMemory(interface, configuration.domain, pageCount: pages)
         machine = MachineState(interface, configuration.domain)
         let least = RecordBuffer.pageDataBytes(pages: Self.batchPages) + MachineState.roomBytes
         staging = try MappedMemory(byteCount: max(configuration.stagingBytes, least))
@@ -127,15 +124,15 @@ public final class NativeSave {
     /// While the guest runs: everything once, then what was written meanwhile, until another round would not gain much.
     private func copyLive() throws(SystemError) {
         setProgressPrefix("Frames iteration 0")
-        memory.beginRound(countedPages: nil)
+        memory.beginRound(isGuestSuspended: false)
         var policy = LivePolicy(pages: try copyAll())
         try writeOut()
         while policy.goesOn {
             policy.roundBegins(pages: try log.take(isFinal: false))
             setProgressPrefix("Frames iteration \(policy.round)")
-            memory.beginRound(countedPages: nil)
+            memory.beginRound(isGuestSuspended: false)
             try copyLeftOut(countedPages: try Self.info(interface, configuration.domain).nr_pages)
-            try copyDirty(progressOf: policy.pages)
+            try copy(log.scan, progressOf: policy.pages)
             try writeOut()
         }
         setProgressPrefix(nil)
@@ -200,20 +197,21 @@ public final class NativeSave {
         guard let suspend = callbacks.suspend, suspend(callbacks.data) != 0 else {
             throw SystemError("the guest was not suspended", code: EAGAIN)
         }
-        let pages = try suspendedInfo().nr_pages
-        memory.beginRound(countedPages: pages)
+        try expectSuspended()
+        try followGrowth()
+        memory.beginRound(isGuestSuspended: true)
         _ = try log.take(isFinal: true)
         let logRead = MonotonicTime.now
-        if isFirstEpoch { try copyLeftOut(countedPages: pages) }
-        isFirstEpoch = false
-        try copyDirty()
+        try copy(log.scan)
+        try copyUnlogged()
         note(.init(logRead: logRead, pagesCopied: .now))
         try makeRoom(MachineState.roomBytes)
         try machine.write(to: &buffer)
         buffer.record(.checkpoint)
-        memory.endRound(countedPages: try Self.info(interface, configuration.domain).nr_pages)
+        try memory.endRound()
 
         guard let postcopy = callbacks.postcopy, let finish = callbacks.checkpoint else { return -1 }
+        isFirstEpoch = false
         let resumed = postcopy(callbacks.data)
         guard resumed > 0 else { return resumed }
         try writeOut()
@@ -221,7 +219,35 @@ public final class NativeSave {
         return finish(callbacks.data)
     }
 
-    private func suspendedInfo() throws(SystemError) -> xc_dominfo_t {
+    /// Pages that the log does not know: those that came into being since it was read last. Mostly there are none.
+    private func copyUnlogged() throws(SystemError) {
+        try copy(memory.unsentScan)
+        guard try memory.mayLackPages() else { return }
+        try memory.findNew()
+        if try memory.mayLackPages() {
+            try memory.findReplaced()
+            if try memory.mayLackPages(), !isFirstEpoch { memory.everythingIsUnsent() }
+        }
+        try copy(memory.unsentScan)
+    }
+
+    /// Memory that was plugged in lies behind what the run began with.
+    private func followGrowth() throws(SystemError) {
+        let pages = try Self.frameCount(interface, configuration.domain)
+        guard pages > log.pageCount else { return }
+        try log.grow(pageCount: pages)
+        memory.grow(pageCount: pages)
+    }
+
+    private static func frameCount(_ interface: OpaquePointer?, _ domain: UInt32) throws(SystemError) -> Int {
+        var pages: UInt = 0
+        guard xc_domain_nr_gpfns(interface, domain, &pages) >= 0, pages > 0 else {
+            throw SystemError("the size of the guest's memory cannot be read")
+        }
+        return Int(pages)
+    }
+
+    private func expectSuspended() throws(SystemError) {
         let info = try Self.info(interface, configuration.domain)
         guard info.shutdown != 0, info.shutdown_reason == UInt32(SHUTDOWN_suspend) else {
             throw SystemError("the guest has not been suspended", code: EAGAIN)
@@ -230,7 +256,6 @@ public final class NativeSave {
             throw SystemError(
                 "the guest's memory is paged or shared now, which only the stock engine saves", code: ENOTSUP)
         }
-        return info
     }
 
     private static func info(_ interface: OpaquePointer?, _ domain: UInt32) throws(SystemError) -> xc_dominfo_t {
@@ -244,8 +269,8 @@ public final class NativeSave {
     // MARK: Pages
 
     /// - Parameter progressOf: so many pages were written; nil where the guest stands still, and nobody is told.
-    private func copyDirty(progressOf total: Int? = nil) throws(SystemError) {
-        var scan = log.scan
+    private func copy(_ pages: DirtyScan, progressOf total: Int? = nil) throws(SystemError) {
+        var scan = pages
         var done = 0
         while true {
             let found = scan.next(into: entries)

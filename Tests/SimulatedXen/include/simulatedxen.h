@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #define SIMXEN_MAGIC 0x3130584d49534e58ULL
-#define SIMXEN_VERSION 4u
+#define SIMXEN_VERSION 5u
 #define SIMXEN_PAGE_LENGTH 4096u
 #define SIMXEN_CONTEXT_CAPACITY 65536u
 #define SIMXEN_PARAM_COUNT 64u
@@ -71,6 +71,8 @@ enum simxen_call {
     SIMXEN_CALL_SET_TSC,
     SIMXEN_CALL_GET_VCPU,
     SIMXEN_CALL_SET_VCPU,
+    SIMXEN_CALL_MODIFIED_MEMORY,
+    SIMXEN_CALL_GET_POD,
     SIMXEN_CALL_POLICY_SIZE,
     SIMXEN_CALL_GET_POLICY,
     SIMXEN_CALL_SET_POLICY,
@@ -102,8 +104,11 @@ struct simxen_domain {
     uint32_t guests_writing; /* guest threads between simxen_guest_enter and simxen_guest_leave */
     uint32_t context_length;
     uint32_t spares_used;
+    uint32_t unlogged_frames; /* populated since the log was read last */
+    uint32_t pad;
 
     uint64_t waiting_pages; /* counted as the guest's, and in no frame: Xen's cache for populate-on-demand */
+    uint64_t other_pages;   /* the same, and nobody knows why */
     /* Page late_page comes into being, filled from late_seed, when so many types have been asked for; 0 is never. */
     uint64_t late_after;
     uint64_t late_page;
@@ -142,6 +147,7 @@ struct simxen_frame {
     uint32_t page_frame; /* of the page with this number: its frame and one, or 0 for the frame with the same number */
     uint32_t pins;       /* foreign mappings of this frame */
     uint32_t retired;    /* given back by the guest, and still its own while it is pinned */
+    uint32_t unlogged;   /* populated since the log was read last: writes to it are not logged */
 };
 
 static inline uint64_t simxen_frame_count(uint64_t page_count) { return page_count + SIMXEN_SPARE_FRAMES; }
@@ -195,13 +201,37 @@ static inline uint8_t *simxen_page(struct simxen_domain *d, uint64_t n) {
 static inline uint32_t simxen_load(const uint32_t *field) { return __atomic_load_n(field, __ATOMIC_SEQ_CST); }
 static inline void simxen_store(uint32_t *field, uint32_t value) { __atomic_store_n(field, value, __ATOMIC_SEQ_CST); }
 
-/*
- * The guest wrote page n. Call it after the write: a helper that cleans the bitmap in between then finds the bit in the
- * next round, as it would with real page faults. Nothing is recorded while log-dirty is off.
- */
-static inline void simxen_mark_dirty(struct simxen_domain *d, uint64_t n) {
+static inline void simxen_set_dirty_bit(struct simxen_domain *d, uint64_t n) {
     if (simxen_load(&d->log_dirty))
         __atomic_fetch_or(simxen_dirty_words(d) + n / 64, 1ULL << (n % 64), __ATOMIC_SEQ_CST);
+}
+
+/*
+ * The guest wrote page n. Call it after the write: a helper that cleans the bitmap in between then finds the bit in the
+ * next round, as it would with real page faults. Nothing is recorded while log-dirty is off, nor of a page that came into
+ * being since the log was read last.
+ */
+static inline void simxen_mark_dirty(struct simxen_domain *d, uint64_t n) {
+    if (!simxen_load(&simxen_frames(d)[simxen_frame_of(d, n)].unlogged))
+        simxen_set_dirty_bit(d, n);
+}
+
+/*
+ * Page n is there, in its frame. Xen 4.17 notes that in no log (p2m_add_page; since 4.22, 4.21.1, 4.20.3 and 4.19.5 it
+ * does), and lets the guest write to it without a fault until the log is read, or switched on, the next time.
+ */
+static inline void simxen_appear(struct simxen_domain *d, uint64_t n) {
+    simxen_store(&simxen_frames(d)[simxen_frame_of(d, n)].unlogged, 1);
+    __atomic_add_fetch(&d->unlogged_frames, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(simxen_types(d) + n, (uint8_t)SIMXEN_PAGE_RAM, __ATOMIC_SEQ_CST);
+}
+
+/* The log is read or switched on: from here on every page's writes are logged. */
+static inline void simxen_log_all(struct simxen_domain *d) {
+    if (!__atomic_exchange_n(&d->unlogged_frames, 0, __ATOMIC_SEQ_CST))
+        return;
+    for (uint64_t f = 0; f < simxen_frame_count(d->page_count); f++)
+        simxen_store(&simxen_frames(d)[f].unlogged, 0);
 }
 
 /* The guest's balloon grows by page n. Who has it mapped keeps it, and it stays counted as the guest's as long. */
@@ -216,8 +246,7 @@ static inline int simxen_take_again(struct simxen_domain *d, uint64_t n) {
     if (spare >= SIMXEN_SPARE_FRAMES)
         return 0;
     simxen_store(&simxen_frames(d)[n].page_frame, (uint32_t)d->page_count + spare + 1);
-    simxen_types(d)[n] = SIMXEN_PAGE_RAM;
-    simxen_mark_dirty(d, n);
+    simxen_appear(d, n);
     return 1;
 }
 
@@ -297,10 +326,17 @@ static inline void simxen_fill_page(struct simxen_domain *d, uint64_t n, uint64_
         words[i] = simxen_random(&state);
 }
 
-/* A page where there was none yet. Xen before 4.22 does not log that, nor what is written before the log is read next. */
+/* A page where there was none yet. */
 static inline void simxen_populate(struct simxen_domain *d, uint64_t n, uint64_t seed) {
     simxen_fill_page(d, n, seed);
-    __atomic_store_n(simxen_types(d) + n, (uint8_t)SIMXEN_PAGE_RAM, __ATOMIC_SEQ_CST);
+    simxen_appear(d, n);
+}
+
+/* One that waited for the guest to touch it: that Xen logs. */
+static inline void simxen_populate_on_demand(struct simxen_domain *d, uint64_t n, uint64_t seed) {
+    simxen_populate(d, n, seed);
+    __atomic_sub_fetch(&d->waiting_pages, 1, __ATOMIC_SEQ_CST);
+    simxen_set_dirty_bit(d, n);
 }
 
 /* Overwrites `count` words of page n, somewhere in it. */
