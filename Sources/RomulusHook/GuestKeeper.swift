@@ -82,9 +82,7 @@ enum GuestKeeper {
     private static let lookMicroseconds: UInt32 = 1_000_000
 
     private static func awaitEndOfProtection(_ domain: UInt32, _ context: OpaquePointer?) {
-        guard let name = libxl_domid_to_name(context, domain) else { return }
-        defer { free(name) }
-        let lock = "\(String(cString: name)).primary"
+        let lock = RunLock.name(uuid: Domain(context: context, id: domain).facts().uuid, .primary)
         let deadline = MonotonicTime.now + longestEndNanoseconds
         while RunLock.isHeld(lock), MonotonicTime.now < deadline { usleep(50_000) }
     }
