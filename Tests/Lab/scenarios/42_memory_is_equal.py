@@ -38,6 +38,7 @@ def compare(lab, kind, vcpus, work):
         # What comes for a guest that stands still, dom0 writes into its memory: until the question's connection has been
         # taken down, which takes an epoch for each of the guest's packets, there is something to come.
         protection.wait_epochs(4, 120)
+        balloon(lab, guest, protection)
         for host in lab.hosts:
             host.run(f"echo {ram} >/tmp/witness/pages")
         wait_for("the witness to have seen epochs", lambda: epochs_seen(lab) >= EPOCHS, 180, 1)
@@ -54,6 +55,13 @@ def compare(lab, kind, vcpus, work):
     say(f"  {kind.name}, {vcpus} vCPUs, work {work}: epoch {found}, {present} pages, {len(different)} different")
     assert present > ram * 0.9, "the witness saw hardly any memory"
     assert not different, f"pages differ: {[hex(number) for number in different[:20]]}"
+
+
+def balloon(lab, guest, protection):
+    """Pages that the guest gives back and takes again, while its work fills what there is."""
+    for mib in (kept := guest.memory_mib) - 24, kept:
+        lab.a.run(f"xl mem-set {guest.name} {mib}")
+        protection.wait_epochs(3, 120)
 
 
 def epochs_seen(lab):
