@@ -38,17 +38,7 @@ final class GuestControl: @unchecked Sendable {
     /// frozen, or no more, does neither. What it waits for is done in the guest's place: the order is taken, and a copy that
     /// must not run again stands still as one that has suspended.
     private func giveUp(mustNotRun: Bool) {
-        takeOrder()
+        store.takeSuspendOrder(of: domainID)
         if mustNotRun { _ = xc_domain_shutdown(interface, domainID, Int32(SHUTDOWN_suspend)) }
-    }
-
-    /// As the guest does: the order is gone. Another one, or a domain that is gone, is none of ours, whoever is faster.
-    private func takeOrder() {
-        guard let handle = store.handle else { return }
-        let path = "/local/domain/\(domainID)/control/shutdown"
-        let transaction = xs_transaction_start(handle)
-        let isOurs = store.read(path, in: transaction) == "suspend"
-        if isOurs { store.write(path, "", in: transaction) }
-        xs_transaction_end(handle, transaction, !isOurs)
     }
 }

@@ -5,8 +5,8 @@ struct Resume: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "The copy on this host is the one that goes on.",
         discussion: """
-            On the primary, a frozen guest runs again and its held output is let out; on the backup, a replica whose \
-            primary is in doubt is activated. Say it on one host only, and only when the other copy does not run and will \
+            On the primary, a frozen guest runs again and its held output is let out, also one whose xl remus was killed; on \
+            the backup, a replica whose primary is in doubt is activated. Say it on one host only, and only when the other copy does not run and will \
             not.
             """)
 
@@ -14,10 +14,8 @@ struct Resume: ParsableCommand {
 
     func run() throws {
         if try decide(.resume, guest) { return }
-        guard OrphanedGuest.resume(guest) else {
-            throw failure("no xl remus of \(guest) runs here, and no paused copy is left")
-        }
-        print("the guest runs on here; the xl remus that protected it is gone")
+        let done = try LocalOrphan.held(guest) { try OrphanedGuest(host: $0).resume() }
+        print("the guest runs on here, unprotected: the xl remus that protected it is gone; \(done)")
     }
 }
 

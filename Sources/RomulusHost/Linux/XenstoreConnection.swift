@@ -28,4 +28,15 @@ public final class XenstoreConnection: @unchecked Sendable {
     public func write(_ path: String, _ text: String, in transaction: xs_transaction_t = noTransaction) {
         if let handle { xs_write(handle, transaction, path, text, UInt32(text.utf8.count)) }
     }
+
+    /// As the guest does: the order to suspend is gone. Another one, or a domain that is gone, is none of ours, whoever is
+    /// faster.
+    public func takeSuspendOrder(of domainID: UInt32) {
+        guard let handle else { return }
+        let path = "/local/domain/\(domainID)/control/shutdown"
+        let transaction = xs_transaction_start(handle)
+        let isOurs = read(path, in: transaction) == "suspend"
+        if isOurs { write(path, "", in: transaction) }
+        xs_transaction_end(handle, transaction, !isOurs)
+    }
 }
