@@ -116,7 +116,7 @@ QUIET = """\
 def host(name="a", devices="", qdiscs="", blocks="", domains="", processes="", lines=""):
     """What a host says that has this besides what every one has."""
     return parsed(name, "\n".join((
-        "== devices", f"bonding_masters eth0 eth1 eth2 ifb0 ifb1 lo xenbr0 {devices}", "== qdiscs",
+        "== devices", f"bonding_masters eth0 eth1 eth2 lo xenbr0 {devices}", "== qdiscs",
         "qdisc noqueue 0: dev lo root refcnt 2", "qdisc pfifo_fast 0: dev eth0 root refcnt 2 bands 3", qdiscs,
         "== blocks", *blocks.splitlines(), "== domains", HEAD, DOM0, domains, "== processes", QUIET, processes,
         "== lines", lines)))
@@ -234,6 +234,7 @@ class Leftovers(unittest.TestCase):
     def test_network(self):
         self.one("network device rom1.0", devices="vif1.0 rom1.0", domains=domain(1), processes=CREATED)
         self.one("network device ifb-own", devices="ifb-own")
+        self.one("network device ifb0", devices="ifb0")
         self.one("network device vif7.0, without its domain", devices="vif7.0")
         self.one("qdisc plug on eth0", qdiscs="qdisc plug 8002: dev eth0 root refcnt 2")
         self.one("qdisc ingress on vif1.0", devices="vif1.0", qdiscs=HELD[1], domains=domain(1), processes=CREATED)

@@ -40,6 +40,7 @@ public final class NetworkBuffer: OutputBuffer {
     public convenience init(
         domainID: UInt32, limitBytes: Int, store: NetbufStore, script: String? = nil, log: Log
     ) throws(NetworkBufferError) {
+        if script == nil { Self.loadModule() }
         try self.init(
             on: try RoutingSocket(), domainID: domainID, limitBytes: limitBytes, store: store, script: script, log: log)
     }
@@ -58,6 +59,13 @@ public final class NetworkBuffer: OutputBuffer {
     }
 
     deinit { releaseEverything() }
+
+    /// The kernel loads it when the first IFB is made, and then it makes two of its own, which stay. A script may count on
+    /// those. Where this fails the kernel does it, or says what is missing.
+    private static func loadModule() {
+        guard access("/sys/module/ifb", F_OK) != 0 else { return }
+        _ = Subprocess.run(["/sbin/modprobe", "-q", "ifb", "numifbs=0"], timeoutMilliseconds: 10_000)
+    }
 
     /// The guest's network devices, by their numbers, whose output is held.
     public var deviceIDs: Set<Int> { Set(buffered.map(\.name.deviceID)) }

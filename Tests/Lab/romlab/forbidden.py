@@ -28,8 +28,8 @@ _ROMULUS = re.compile(r"\bromulus: .*")
 # What a host has to look for.
 WANTED = "|".join((*RULES, "romulus: "))
 
-# Devices that a host has without Romulus. ifb0 and ifb1 are the module's own, made as it is loaded.
-_OWN_DEVICES = re.compile(r"lo|eth\d+|xenbr0|ifb[01]|bonding_masters")
+# Devices that a host has without Romulus.
+_OWN_DEVICES = re.compile(r"lo|eth\d+|xenbr0|bonding_masters")
 _VIF = re.compile(r"vif(\d+)\.\d+(-emu)?")
 _IFB = re.compile(r"rom(\d+)\.\d+")
 _QDISC = re.compile(r"qdisc (plug|ingress|clsact) \S+ dev (\S+)")

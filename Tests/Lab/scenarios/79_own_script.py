@@ -17,7 +17,7 @@ SCRIPT = """#!/bin/sh
 echo "$1 $vifname $REMUS_IFB" >>/tmp/netbuf.log
 case $1 in
     setup)
-        ip link add ifb-own type ifb && ip link set ifb-own up &&
+        modprobe -q ifb numifbs=0; ip link add ifb-own type ifb && ip link set ifb-own up &&
         tc qdisc add dev ifb-own root plug &&
         tc qdisc add dev "$vifname" ingress &&
         tc filter add dev "$vifname" parent ffff: matchall action mirred egress redirect dev ifb-own &&
