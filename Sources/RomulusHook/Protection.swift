@@ -15,6 +15,7 @@ final class Protection {
     private let arbiter: Arbiter?
     private let plugins: PluginSet
     private let output: OutputBuffer?
+    private let driverDomains: DriverDomainWatch?
 
     init(
         _ domain: Domain, guest: String, _ facts: Domain.Facts, _ asked: libxl_domain_remus_info,
@@ -52,6 +53,7 @@ final class Protection {
         leftovers.drop(log)
         do {
             output = isBuffered ? try Self.makeOutput(domain, asked, configuration, log) : nil
+            driverDomains = isBuffered ? try Self.watchDriverDomains(domain, log) : nil
         } catch {
             arbiter?.end(for: .primary)
             throw error as? Refusal ?? Refusal("the network output cannot be buffered: \(error)")
@@ -79,6 +81,7 @@ final class Protection {
 
     /// Where no verdict has settled it, the guest is the backup's if the copy here was destroyed.
     func end(_ end: PrimarySession.End) {
+        driverDomains?.close()
         switch end.fate {
         case .goesOn(.ruledOut): break
         case .goesOn: arbiter?.end(for: .primary)
@@ -105,6 +108,11 @@ final class Protection {
             "no arbiter: when the link to the backup fails, \(guest) is frozen here and stays so until the backup says that"
                 + " its replica is gone, or you do (romulus resume); set `arbiter' in /etc/xen/romulus.conf on both hosts to"
                 + " have that decided for you")
+    }
+
+    private static func watchDriverDomains(_ domain: Domain, _ log: Log) throws -> DriverDomainWatch {
+        let record = NetbufRecord(domainID: domain.id)
+        return try DriverDomainWatch(log: log) { record.devicesElsewhere() }
     }
 
     private static func makeOutput(
