@@ -188,14 +188,18 @@ final class RoutingSocket: HostNetwork {
             return .free
         }
         defer { nl_cache_free(cache) }
-        var first: OpaquePointer?
+        var first: UInt16?
+        var target: Int32 = 0
         var next = nl_cache_get_first(cache)
         while let filter = next {
-            if first.map({ rtnl_cls_get_prio(filter) < rtnl_cls_get_prio($0) }) ?? true { first = filter }
+            let priority = rtnl_cls_get_prio(filter)
+            first = min(first ?? priority, priority)
+            // The kernel tells each priority once without, and then with what stands there.
+            if priority == Self.filterPriority { target = max(target, Self.target(of: filter)) }
             next = nl_cache_get_next(filter)
         }
         guard let first else { return .free }
-        return rtnl_cls_get_prio(first) == Self.filterPriority ? .redirected(to: Self.target(of: first)) : .foreign
+        return first == Self.filterPriority ? .redirected(to: target) : .foreign
     }
 
     /// 0 where it leads to no device.
