@@ -16,4 +16,7 @@ int xc_get_pfn_type_batch(xc_interface *xch, uint32_t dom, unsigned int num, xen
 void xc_set_progress_prefix(xc_interface *xch, const char *doing);
 void xc_report_progress_step(xc_interface *xch, unsigned long done, unsigned long total);
 
+/* libxenctrl's too, in a header that declares it only together with names that clash (xenctrl_compat.h). */
+int xc_hvm_modified_memory(xc_interface *xch, uint32_t domid, uint64_t first_pfn, uint32_t nr);
+
 #endif

@@ -39,7 +39,14 @@ enum HelperRun {
                 .init(stream: stream, domain: domain, stagingBytes: session.settings.stagingBytes), callbacks.pointee,
                 session)
         case .stock:
-            code = Stock.domainSave(interface, stream, domain, flags, callbacks, streamType, receive)
+            do throws(SystemError) {
+                save.watch = try StockWatch(interface, domain)
+                code = Stock.domainSave(interface, stream, domain, flags, callbacks, streamType, receive)
+            } catch {
+                log.error("the guest cannot be saved: \(error)")
+                errno = error.code
+                code = -1
+            }
         }
         let savedErrno = errno
         plugins.all.close()
@@ -98,6 +105,8 @@ enum HelperRun {
         private var requested = MonotonicTime.now
         private var suspended = MonotonicTime.now
         var copying: EpochTimes.Copying?
+        /// Beside the stock engine.
+        var watch: StockWatch?
 
         init(session: HelperSession, stock: save_callbacks, plugins: StepPlugins) {
             self.session = session
@@ -111,7 +120,8 @@ enum HelperRun {
             epoch = epoch.next
             let result = plugins.take(.suspend, epoch) { stock.suspend?(data) ?? 0 }
             suspended = .now
-            return result
+            guard result > 0 else { return result }
+            return watches { watch throws(SystemError) in try watch.guestIsSuspended() } ? result : 0
         }
 
         func postcopy(_ data: UnsafeMutableRawPointer?) -> Int32 {
@@ -120,6 +130,7 @@ enum HelperRun {
             // without a lock (net/sched/sch_plug.c), so a packet that comes at the same moment as BUFFER could be counted
             // twice, and another one let out too early.
             session.report(.suspended(epoch))
+            guard watches({ watch throws(SystemError) in try watch.logWasRead() }) else { return 0 }
             guard session.awaitOutputHeld(of: epoch) else { return 0 }
             let outputHeld = MonotonicTime.now
             let result = plugins.take(.postcopy, epoch) { stock.postcopy?(data) ?? 0 }
@@ -136,8 +147,20 @@ enum HelperRun {
             // With the last bytes of the first epoch, which libxl writes now, the backup has a replica that can run.
             session.replicaBecomesPossible()
             let result = plugins.take(.checkpoint, epoch) { stock.checkpoint?(data) ?? 0 }
+            guard watches({ watch throws(SystemError) in try watch.sweep() }) else { return 0 }
             guard result > 0, session.awaitCommit(of: epoch) else { return 0 }
             return session.awaitNextStart() ? result : 0
+        }
+
+        private func watches(_ step: (StockWatch) throws(SystemError) -> Void) -> Bool {
+            guard let watch else { return true }
+            do throws(SystemError) {
+                try step(watch)
+                return true
+            } catch {
+                session.log.error("the guest cannot be saved: \(error)")
+                return false
+            }
         }
     }
 }

@@ -53,7 +53,7 @@ extension ProtectionTests {
                 stream: try DecodedStream(bytes), source: source, outcome: outcome, typesAsked: typesAsked.value)
         }
 
-        @Test(arguments: [Engine.native])
+        @Test(arguments: [Engine.native, .stock])
         func whatIsGivenBackAndTakenAgainWithinAnEpochIsReadAsItIsNow(_ engine: Engine) throws {
             let run = try run(engine) { domain, epoch in
                 guard epoch == 2 else { return }
@@ -68,7 +68,7 @@ extension ProtectionTests {
             #expect(run.stream.pagesNamed[3].count < 600, "the fourth epoch is an ordinary one again")
         }
 
-        @Test(arguments: [Engine.native])
+        @Test(arguments: [Engine.native, .stock])
         func whatIsTakenAgainEpochsLaterIsThere(_ engine: Engine) throws {
             for late in [3, 4, 5] as [UInt64] {
                 let run = try run(engine) { domain, epoch in
@@ -84,7 +84,7 @@ extension ProtectionTests {
             }
         }
 
-        @Test(arguments: [Engine.native])
+        @Test(arguments: [Engine.native, .stock])
         func newPagesAreThere(_ engine: Engine) throws {
             let run = try run(engine) { domain, epoch in
                 if epoch == 2 || epoch == 3 { simxen_populate(domain, Self.hole + epoch, 999) }
@@ -100,12 +100,15 @@ extension ProtectionTests {
             #expect(run.stream.pagesNamed[2].count < 600, "\(run.stream.pagesNamed[2].count)")
         }
 
-        @Test(arguments: [Engine.native])
+        @Test(arguments: [Engine.native, .stock])
         func pagesBehindTheLastOneAreFollowedOrTheRunEnds(_ engine: Engine) throws {
             // As where `xl mem-max` and `xl mem-set` go beyond what the guest began with.
-            let run = try run(engine, pages: 8192, void: 4000..<8192) { domain, epoch in
-                if epoch == 2 { for page in 5000..<5010 as Range<UInt64> { simxen_populate(domain, page, 999) } }
-            }
+            let run = try run(
+                engine, pages: 8192, void: 4000..<8192,
+                prepare: { simxen_set_param($0.raw, SimulatedDomain.Parameter.sharingPage, 3000) },
+                after: { domain, epoch in
+                    if epoch == 2 { for page in 5000..<5010 as Range<UInt64> { simxen_populate(domain, page, 999) } }
+                })
             if engine == .native { return try run.expectWhole() }
             #expect(run.stream.memories.count < Self.epochs)
             #expect(run.outcome.standardError.contains("has grown"), "\(run.outcome.standardError)")

@@ -49,7 +49,9 @@ extension ProtectionTests {
             for epoch in 0..<4 {
                 #expect(native.memories[epoch] == stock.memories[epoch], "epoch \(epoch + 1)")
                 #expect(native.memories[epoch].count == 4096 - SimulatedDomain.holes.count)
-                if epoch > 0 { #expect(native.pagesNamed[epoch] == stock.pagesNamed[epoch], "epoch \(epoch + 1)") }
+                guard epoch > 0 else { continue }
+                // The stock engine sends the witness of its log too.
+                #expect(native.pagesNamed[epoch].union([4093]) == stock.pagesNamed[epoch], "epoch \(epoch + 1)")
             }
         }
 
@@ -157,7 +159,7 @@ extension ProtectionTests {
                 .native, epochs: 2, pages: 8192,
                 after: { surroundings, _ in
                     let domain = surroundings.source
-                    for page in 0..<UInt64(8190)
+                    for page in 0..<UInt64(8189)
                     where simxen_types(domain.raw)[Int(page)] == UInt8(SIMXEN_PAGE_RAM.rawValue) {
                         simxen_fill_page(domain.raw, page, 77)
                         simxen_mark_dirty(domain.raw, page)

@@ -45,13 +45,13 @@ final class SimulatedDomain: @unchecked Sendable {
     }
 
     /// A running PVH guest with content that depends on `seed` alone. Its last two pages are the xenstore's and the
-    /// console's, which a restore clears.
+    /// console's, which a restore clears; nobody writes to the one before them.
     ///
     /// - Parameter void: frame numbers without a page, besides the usual hole.
     convenience init(
         guestAt path: String, domid: UInt32, pageCount: Int, seed: UInt64, void: Range<Int> = 0..<0
     ) throws {
-        precondition(pageCount >= Self.holes.upperBound + 2, "room for the hole and the special pages")
+        precondition(pageCount >= Self.holes.upperBound + 3, "room for the hole and the special pages")
         try self.init(emptyAt: path, domid: domid, pageCount: pageCount)
         let types = simxen_types(raw)!
         for page in 0..<pageCount where !Self.holes.contains(page) && !void.contains(page) {
@@ -65,6 +65,7 @@ final class SimulatedDomain: @unchecked Sendable {
         raw.pointee.tsc_incarnation = 1
         simxen_set_param(raw, Parameter.storePage, UInt64(pageCount - 2))
         simxen_set_param(raw, Parameter.consolePage, UInt64(pageCount - 1))
+        simxen_set_param(raw, Parameter.sharingPage, UInt64(pageCount - 3))
         simxen_set_param(raw, Parameter.callbackInterrupt, 0x0200_0000_0000_00f3)
     }
 
@@ -93,7 +94,7 @@ final class SimulatedDomain: @unchecked Sendable {
     @discardableResult
     func dirty(_ count: Int, wordsPerPage: Int = 8, using generator: inout SeededGenerator) -> Bool {
         for _ in 0..<count {
-            let page = generator.next(below: UInt64(pageCount - 2))
+            let page = generator.next(below: UInt64(pageCount - 3))
             guard simxen_types(raw)[Int(page)] == UInt8(SIMXEN_PAGE_RAM.rawValue) else { continue }
             guard simxen_guest_enter(raw) != 0 else { return false }
             simxen_scribble(raw, page, &generator.state, UInt32(wordsPerPage))
@@ -124,6 +125,7 @@ final class SimulatedDomain: @unchecked Sendable {
         static let callbackInterrupt: UInt32 = 0
         static let storePage: UInt32 = 1
         static let consolePage: UInt32 = 17
+        static let sharingPage: UInt32 = 29
     }
 
     private static func map(_ descriptor: Int32) throws -> (UnsafeMutablePointer<simxen_domain>, Int) {

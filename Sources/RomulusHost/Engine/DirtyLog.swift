@@ -10,6 +10,7 @@ final class DirtyLog {
     private let buffer: UnsafeMutablePointer<xc_hypercall_buffer_t>
     private var bufferPages: Int32
     private var isOn = false
+    private var witness: LogWitness?
 
     /// - Parameter pageCount: the guest's PFNs, from 0.
     init(_ interface: OpaquePointer?, _ domain: UInt32, pageCount: Int) throws(SystemError) {
@@ -67,17 +68,64 @@ final class DirtyLog {
             }
         }
         isOn = true
+        try plantWitness()
     }
+
+    // MARK: Whether it is ours
+
+    func plantWitness() throws(SystemError) {
+        if witness == nil { witness = LogWitness(interface, domain) }
+        try witness?.plant()
+    }
+
+    /// Looks whether somebody else has used the log since the witness was planted, and leaves it as it is.
+    func expectUntouched() throws(SystemError) {
+        guard let witness else { return try expectOn() }
+        guard try read(XEN_DOMCTL_SHADOW_OP_PEEK, flags: 0) >= 0, witness.isIn(words) else { throw LogWitness.taken }
+    }
+
+    /// Where there is no witness (PV): a log that is on cannot be turned on.
+    private func expectOn() throws(SystemError) {
+        guard xc_shadow_control(interface, domain, UInt32(XEN_DOMCTL_SHADOW_OP_ENABLE_LOGDIRTY), nil, 0) >= 0 else {
+            return
+        }
+        xc_shadow_control(interface, domain, UInt32(XEN_DOMCTL_SHADOW_OP_OFF), nil, 0)
+        throw LogWitness.taken
+    }
+
+    /// It is somebody else's now, who needs what was just taken and turns it off when it is done.
+    private func giveBack() {
+        isOn = false
+        var scan = scan
+        var entry: UInt64 = 0
+        while withUnsafeMutablePointer(to: &entry, { scan.next(into: .init(start: $0, count: 1)) }) > 0 {
+            try? LogWitness.mark(Int(entry), interface, domain)
+        }
+    }
+
+    // MARK: Reading it
 
     /// Reads the log and begins it anew.
     ///
     /// - Parameter isFinal: whether the guest stands still.
     /// - Returns: how many pages were written since the last time.
     func take(isFinal: Bool) throws(SystemError) -> Int {
+        let written = try read(
+            XEN_DOMCTL_SHADOW_OP_CLEAN, flags: isFinal ? UInt32(XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL) : 0)
+        guard let witness else { return written }
+        guard witness.isIn(words) else {
+            giveBack()
+            throw LogWitness.taken
+        }
+        words[witness.page / 64] &= ~(1 << UInt64(witness.page % 64))
+        try witness.plant()
+        return written - 1
+    }
+
+    private func read(_ operation: Int32, flags: UInt32) throws(SystemError) -> Int {
         var statistics = xc_shadow_op_stats_t()
         let pages = xc_logdirty_control(
-            interface, domain, UInt32(XEN_DOMCTL_SHADOW_OP_CLEAN), buffer, UInt(pageCount),
-            isFinal ? UInt32(XEN_DOMCTL_SHADOW_LOGDIRTY_FINAL) : 0, &statistics)
+            interface, domain, UInt32(operation), buffer, UInt(pageCount), flags, &statistics)
         guard pages == pageCount else { throw SystemError("the log of the guest's writes cannot be read") }
         return Int(statistics.dirty_count)
     }

@@ -80,6 +80,15 @@ final class GuestMemory {
         errors.deallocate()
     }
 
+    /// How many frame numbers the guest has, from 0.
+    static func frameCount(_ interface: OpaquePointer?, _ domain: UInt32) throws(SystemError) -> Int {
+        var pages: UInt = 0
+        guard xc_domain_nr_gpfns(interface, domain, &pages) >= 0, pages > 0 else {
+            throw SystemError("the size of the guest's memory cannot be read")
+        }
+        return Int(pages)
+    }
+
     // MARK: What a page is
 
     /// Begins a batch.
@@ -148,8 +157,20 @@ final class GuestMemory {
     /// Pages that were mapped since they were read last.
     var unsentScan: DirtyScan { DirtyScan(words: unsent.baseAddress!, pageCount: pageCount) }
 
-    /// Whether the guest, which stands still, may have a page that is not mapped.
-    func mayLackPages() throws(SystemError) -> Bool { try unmappedPages() != otherPages ?? 0 }
+    func allIsSent() { for word in unsent.indices { unsent[word] = 0 } }
+
+    /// Has every page that the guest has come by, and that no log names, mapped and among the unsent. The guest stands still.
+    func findUnlogged(isFirstEpoch: Bool) throws(SystemError) {
+        guard try mayLackPages() else { return }
+        try findNew()
+        guard try mayLackPages() else { return }
+        try findReplaced()
+        // There are more: another process holds what the guest has given back. Only the first time nothing can be told from it.
+        guard try mayLackPages(), !isFirstEpoch else { return }
+        for word in present.indices { unsent[word] = present[word] }
+    }
+
+    private func mayLackPages() throws(SystemError) -> Bool { try unmappedPages() != otherPages ?? 0 }
 
     /// Maps pages that the guest has where it had none.
     func findNew() throws(SystemError) {
@@ -159,12 +180,9 @@ final class GuestMemory {
     }
 
     /// Maps every page anew, and so those that came in the place of another one.
-    func findReplaced() throws(SystemError) {
+    private func findReplaced() throws(SystemError) {
         for index in chunks.indices where chunks[index].base != nil { try map(index) }
     }
-
-    /// There are more than were found: another process holds what the guest has given back.
-    func everythingIsUnsent() { for word in present.indices { unsent[word] = present[word] } }
 
     /// What Xen counts as the guest's, without what waits for populate-on-demand, and is not mapped here.
     private func unmappedPages() throws(SystemError) -> Int {

@@ -32,6 +32,7 @@ public final class NativeSave {
             if flags & UInt32(XCFLAGS_LIVE) == 0 { return "the save is not live" }
             if flags & UInt32(XCFLAGS_DEBUG) != 0 { return "the save is to be verified" }
             if callbacks.precopy_policy != nil { return "libxl decides when the first copy is good enough" }
+            if LogWitness(interface, domain) == nil { return "no page of it tells whether its log is used elsewhere" }
             if callbacks.switch_qemu_logdirty == nil { return "libxl gives no way to log a device model's writes" }
             return nil
         #else
@@ -71,7 +72,7 @@ public final class NativeSave {
         self.interface = interface
         self.configuration = configuration
         self.callbacks = callbacks
-        let pages = try Self.frameCount(interface, configuration.domain)
+        let pages = try GuestMemory.frameCount(interface, configuration.domain)
         walk = FrameWalk(frameCount: pages)
         log = try DirtyLog(interface, configuration.domain, pageCount: pages)
         memory = try GuestMemory(interface, configuration.domain, pageCount: pages)
@@ -221,30 +222,16 @@ public final class NativeSave {
 
     /// Pages that the log does not know: those that came into being since it was read last. Mostly there are none.
     private func copyUnlogged() throws(SystemError) {
-        try copy(memory.unsentScan)
-        guard try memory.mayLackPages() else { return }
-        try memory.findNew()
-        if try memory.mayLackPages() {
-            try memory.findReplaced()
-            if try memory.mayLackPages(), !isFirstEpoch { memory.everythingIsUnsent() }
-        }
+        try memory.findUnlogged(isFirstEpoch: isFirstEpoch)
         try copy(memory.unsentScan)
     }
 
     /// Memory that was plugged in lies behind what the run began with.
     private func followGrowth() throws(SystemError) {
-        let pages = try Self.frameCount(interface, configuration.domain)
+        let pages = try GuestMemory.frameCount(interface, configuration.domain)
         guard pages > log.pageCount else { return }
         try log.grow(pageCount: pages)
         memory.grow(pageCount: pages)
-    }
-
-    private static func frameCount(_ interface: OpaquePointer?, _ domain: UInt32) throws(SystemError) -> Int {
-        var pages: UInt = 0
-        guard xc_domain_nr_gpfns(interface, domain, &pages) >= 0, pages > 0 else {
-            throw SystemError("the size of the guest's memory cannot be read")
-        }
-        return Int(pages)
     }
 
     private func expectSuspended() throws(SystemError) {

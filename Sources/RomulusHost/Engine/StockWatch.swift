@@ -1,0 +1,58 @@
+import CXen
+import Glibc
+import RomulusCore
+
+/// What the stock engine does not see of a guest's memory, put into the log of writes before that engine reads it.
+public final class StockWatch {
+    private let interface: OpaquePointer?
+    private let domain: UInt32
+    private let log: DirtyLog
+    /// Nil for a PV guest: Xen logs what comes into being there.
+    private let memory: GuestMemory?
+    private var isFirstEpoch = true
+
+    /// Before the engine begins.
+    public init(_ interface: OpaquePointer?, _ domain: UInt32) throws(SystemError) {
+        self.interface = interface
+        self.domain = domain
+        let pages = try GuestMemory.frameCount(interface, domain)
+        log = try DirtyLog(interface, domain, pageCount: pages)
+        var info = xc_dominfo_t()
+        guard xc_domain_getinfo(interface, domain, 1, &info) == 1, info.domid == domain, info.hvm != 0 else {
+            memory = nil
+            return
+        }
+        let memory = try GuestMemory(interface, domain, pageCount: pages)
+        try memory.findNew()
+        memory.allIsSent()
+        self.memory = memory
+    }
+
+    /// It stands still, and the engine has not read the log yet.
+    public func guestIsSuspended() throws(SystemError) {
+        if !isFirstEpoch { try log.expectUntouched() }
+        guard let memory else { return }
+        guard try GuestMemory.frameCount(interface, domain) <= log.pageCount else {
+            throw SystemError(
+                "the guest's memory has grown beyond what the stock engine looks at; start xl remus again", code: E2BIG)
+        }
+        memory.beginRound(isGuestSuspended: true)
+        try memory.findUnlogged(isFirstEpoch: isFirstEpoch)
+        var scan = memory.unsentScan
+        var page: UInt64 = 0
+        while withUnsafeMutablePointer(to: &page, { scan.next(into: .init(start: $0, count: 1)) }) > 0 {
+            try LogWitness.mark(Int(page), interface, domain)
+        }
+        memory.allIsSent()
+        try memory.endRound()
+    }
+
+    /// The engine has read the log, and the guest still stands still.
+    public func logWasRead() throws(SystemError) {
+        isFirstEpoch = false
+        try log.plantWitness()
+    }
+
+    /// While the guest runs.
+    public func sweep() throws(SystemError) { try memory?.sweep(parts: 64) }
+}
