@@ -20,13 +20,16 @@ final class GuestControl: @unchecked Sendable {
 
     var port: GuestPort { GuestPort(leave: leave, freeze: freeze, thaw: thaw, giveUp: giveUp) }
 
-    private func leave() -> PrimarySession.GuestLeave? {
+    private func leave(isCheckpointing: Bool) -> PrimarySession.GuestLeave? {
         guard let interface else { return nil }
         var info = xc_dominfo_t()
         let count = xc_domain_getinfo(interface, domainID, 1, &info)
         guard count >= 0 else { return errno == ESRCH ? .destroyed : nil }
         guard count == 1, info.domid == domainID else { return .destroyed }
-        if info.shutdown != 0, info.shutdown_reason != UInt32(SHUTDOWN_suspend) { return .shutDown }
+        if info.shutdown != 0 {
+            if info.shutdown_reason != UInt32(SHUTDOWN_suspend) { return .shutDown }
+            if !isCheckpointing { return .taken }
+        }
         return info.dying != 0 ? .destroyed : nil
     }
 

@@ -116,8 +116,10 @@ enum HelperRun {
 
         func suspend(_ data: UnsafeMutableRawPointer?) -> Int32 {
             if session.isStopped() { return 0 }
+            if session.leaveToWhoeverSuspended() { return 0 }
             requested = .now
             epoch = epoch.next
+            session.report(.suspending(epoch))
             let result = plugins.take(.suspend, epoch) { stock.suspend?(data) ?? 0 }
             suspended = .now
             guard result > 0 else { return result }

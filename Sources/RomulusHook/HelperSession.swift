@@ -70,6 +70,22 @@ final class HelperSession: @unchecked Sendable {
         return isStopOrdered
     }
 
+    /// `xl save` and `xl migrate` suspend a guest; resumed under their hands, what they save would be torn.
+    ///
+    /// - Returns: true when the guest is theirs, and the run over.
+    func leaveToWhoeverSuspended() -> Bool {
+        guard isGuestSuspended(interface) else { return false }
+        report(.guestTaken)
+        isStopOrdered = true
+        return true
+    }
+
+    private func isGuestSuspended(_ interface: OpaquePointer?) -> Bool {
+        var info = xc_dominfo_t()
+        return xc_domain_getinfo(interface, domain, 1, &info) == 1 && info.domid == domain && info.shutdown != 0
+            && info.shutdown_reason == UInt32(SHUTDOWN_suspend)
+    }
+
     /// - Returns: false when the run is over.
     func awaitCommit(of epoch: Epoch) -> Bool {
         wait { self.committed >= epoch }
@@ -217,12 +233,7 @@ final class HelperSession: @unchecked Sendable {
             }
             return
         }
-        var info = xc_dominfo_t()
-        if xc_domain_getinfo(own, domain, 1, &info) == 1, info.domid == domain, info.shutdown != 0,
-            info.shutdown_reason == UInt32(SHUTDOWN_suspend)
-        {
-            _ = xc_domain_resume(own, domain, 1)
-        }
+        if isGuestSuspended(own) { _ = xc_domain_resume(own, domain, 1) }
         (try? Leftovers(of: domain, store: NetbufRecord(domainID: domain).store))?.release(log)
         log.error("xl remus was killed before there was a replica: the guest goes on here, unprotected")
     }

@@ -9,7 +9,7 @@ import RomulusHost
 enum PrimaryRun {
     /// The domain whose run has ended in this process. xl is one run and one thread.
     nonisolated(unsafe) private static var endedDomain: UInt32?
-    /// It was decided against the copy here, or the run was not begun and the guest is as it was found.
+    /// It was decided against the copy here, it is somebody else's, or the run was not begun and the guest is as it was found.
     nonisolated(unsafe) private static var mustNotResume = false
 
     /// In libxl's own terms: 0, or an ERROR_* code.
@@ -168,6 +168,7 @@ enum PrimaryRun {
         log.note(outcome.statistics.summary(at: .now))
         if !outcome.wasFarewellHeard { Transport.end() }
         log.write(verdict(outcome))
+        if outcome.end.cause == .guestLeft(.taken) { mustNotResume = true }
         if case .yields = outcome.end.fate {
             mustNotResume = true
             if domain.state != .gone, !domain.destroy() {
@@ -185,7 +186,12 @@ enum PrimaryRun {
         case .yields(let why):
             return .error(
                 "\(cause): the copy here is destroyed, so that only one runs (\(why)); look for it on the backup")
-        case .hasLeft:
+        case .hasLeft(let replica):
+            if case .guestLeft(.taken) = outcome.end.cause {
+                return .warning(
+                    "protection ended: \(cause), and goes on with it; \(what(becomesOf: replica, outcome)); when the guest runs"
+                        + " here again, start xl remus again to protect it")
+            }
             if case .guestLeft(.destroyed) = outcome.end.cause {
                 return .warning("protection ended: \(cause); the backup takes over")
             }

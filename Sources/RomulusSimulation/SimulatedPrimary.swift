@@ -129,6 +129,7 @@ extension World {
         switch leave {
         case .destroyed: primary.guest.exists = false
         case .shutDown: primary.guest.hasShutDown = true
+        case .taken: primary.guest.isSuspended = true
         }
         primaryHandles(.guestLeft(leave))
     }

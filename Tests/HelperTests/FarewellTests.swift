@@ -91,6 +91,19 @@ extension ProtectionTests {
             try guest.expectFailover(ending, "destroyed")
         }
 
+        @Test func aGuestThatIsSavedOrMigratedAwayIsNotHandedOver() throws {
+            let leave = Shared<PrimarySession.GuestLeave?>(nil)
+            let guest = try ProtectedGuest(
+                in: folder, .init(detectTimeoutMilliseconds: 60_000, guestLeave: { leave.value }))
+            try guest.waitForCommits(3)
+            leave.set(.taken)
+            let ending = try guest.end()
+            #expect(ending.primary.end.cause == .guestLeft(.taken))
+            #expect(ending.primary.wasFarewellHeard)
+            guest.expectDiscard(ending, cause: "saved or migrated", "taken")
+            #expect(!guest.freezer.isGivenUp, "the other one's order to suspend is not ours to take")
+        }
+
         @Test func aGuestThatShutsDownTakesItsReplicaAlong() throws {
             let leave = Shared<PrimarySession.GuestLeave?>(nil)
             let guest = try ProtectedGuest(in: folder, .init(guestLeave: { leave.value }))

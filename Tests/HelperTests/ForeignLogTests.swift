@@ -52,5 +52,22 @@ extension ProtectionTests {
                 #expect(simxen_dirty_words(source.raw)[0] >> 30 & 1 == 1)
             }
         }
+
+        /// As `xl save` does, which does not look at the log.
+        @Test func aGuestThatSomebodyElseHasSuspendedIsLeftToThem() throws {
+            let place = try TemporaryFolder()
+            let epochs = Shared<UInt64>(0)
+            let alone = try HelperAlone(
+                in: place, engine: .native,
+                .init(afterCheckpoint: { surroundings, epoch in
+                    epochs.set(epoch)
+                    if epoch == 3 { simxen_suspend(surroundings.source.raw) }
+                    if epoch == 5 { surroundings.stop() } else { surroundings.commit(epoch) }
+                }))
+            let outcome = try alone.outcome()
+            #expect(epochs.value == 3, "a checkpoint of a guest that was suspended by somebody else")
+            #expect(alone.surroundings.source.isSuspended, "resumed under their hands")
+            #expect(!outcome.standardError.contains("cannot be saved"), "\(outcome.standardError)")
+        }
     }
 }

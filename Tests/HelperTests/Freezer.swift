@@ -15,7 +15,7 @@ final class Freezer: Sendable {
 
     func port(leave: @escaping @Sendable () -> PrimarySession.GuestLeave? = { nil }) -> GuestPort {
         GuestPort(
-            leave: leave,
+            leave: { _ in leave() },
             freeze: { [domain, counts] in
                 counts.change { $0.freezes += 1 }
                 return domain.pause()

@@ -370,6 +370,18 @@ import Testing
                 == .end(.init(cause: .guestLeft(.destroyed), fate: .hasLeft(.none))))
     }
 
+    @Test func aGuestThatIsSavedOrMigratedAwayTakesItsReplicaAlong() {
+        let session = protectedSession(at: .milliseconds(100))
+        let farewell = Message.farewell(.primaryFailed, text: "the guest is being saved or migrated by somebody else")
+        #expect(
+            session.handle(.guestLeft(.taken), now: .milliseconds(200)) == [.stopSave, .send(farewell)])
+        // Destroyed when that is done: the backup is not told to take over.
+        #expect(
+            session.handle(.guestLeft(.destroyed), now: .milliseconds(205)) == [
+                .stopSave, .dropOutput, .end(.init(cause: .guestLeft(.taken), fate: .hasLeft(.unknown))),
+            ])
+    }
+
     @Test func theLastPacketsOfAGuestThatShutDownGoOutOnceItsReplicaIsGone() {
         let session = protectedSession(at: .milliseconds(100))
         #expect(

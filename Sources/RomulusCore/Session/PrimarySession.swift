@@ -67,6 +67,8 @@ public struct PrimarySession: Sendable {
     private var isReplicaPossible = false
     /// The run ends with the epoch that is under way.
     private var stopSignalName: String?
+    /// Somebody else has suspended the guest.
+    private var isTaken = false
     public private(set) var acknowledgedEpoch = Epoch.none
     private var committedEpoch = Epoch.none
 
@@ -354,12 +356,19 @@ public struct PrimarySession: Sendable {
     /// The backup hears it at once: libxl may take its time.
     private mutating func guestLeft(_ leave: GuestLeave) -> [Action] {
         switch leave {
+        case .destroyed where isTaken:
+            // By whoever saved or migrated it. The replica would be a second copy.
+            return end(.guestLeft(.taken), fateWithoutWord(of: .guestLeft(.taken)))
         case .destroyed:
             let farewell = Message.farewell(.primaryDestroyed, text: "the primary's copy has been destroyed")
             let fate = fateWithoutWord(of: .guestLeft(leave))
             return (isFramed ? [.send(farewell)] : []) + end(.guestLeft(leave), fate)
         case .shutDown:
             return self.leave(.guestLeft(leave), .farewell(.guestShutDown, text: "the guest has shut down"))
+        case .taken:
+            isTaken = true
+            let text = "the guest is being saved or migrated by somebody else"
+            return self.leave(.guestLeft(leave), .farewell(.primaryFailed, text: text))
         }
     }
 

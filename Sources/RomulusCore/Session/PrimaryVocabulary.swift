@@ -52,6 +52,8 @@ extension PrimarySession {
         /// Powered off, rebooted or crashed.
         case shutDown
         case destroyed
+        /// Somebody else has suspended it, to save or to migrate it: it goes on from what they have, if anywhere.
+        case taken
     }
 
     /// How a run ended, and what becomes of the guest here.
@@ -80,7 +82,7 @@ extension PrimarySession {
         case goesOn(Replica)
         /// It must not run here again: the replica does, or may. Why.
         case yields(String)
-        /// It has left by itself, or the admin has destroyed it.
+        /// It has left by itself, the admin has destroyed it, or somebody else has it.
         case hasLeft(Replica)
     }
 
@@ -125,6 +127,7 @@ extension PrimarySession.Cause {
         case .stopRequested(let signal): "protection ended by \(signal)"
         case .guestLeft(.shutDown): "the guest has shut down"
         case .guestLeft(.destroyed): "the domain was destroyed here"
+        case .guestLeft(.taken): "somebody else has suspended the guest (xl save or xl migrate)"
         case .linkBroken(let reason): reason
         case .backupSilent(let milliseconds): "the backup has heard nothing for \(milliseconds) ms"
         case .backupLeft(let text): "the backup gave up (\(text))"

@@ -22,6 +22,10 @@ public enum HelperControl {
 
     /// Helper to `xl`.
     public enum Report: Equatable, Sendable {
+        /// This epoch's checkpoint begins: from here to its `resumed` the guest's suspension is its own.
+        case suspending(Epoch)
+        /// Somebody else had suspended the guest when a checkpoint was to begin.
+        case guestTaken
         /// The guest is suspended; it stays so until `outputHeld`.
         case suspended(Epoch)
         /// An epoch's pages are copied and the guest runs again.
@@ -51,7 +55,9 @@ public enum HelperControl {
                     times.copying?.logRead.nanoseconds ?? 0, times.copying?.pagesCopied.nanoseconds ?? 0,
                     times.saved.nanoseconds, times.outputHeld.nanoseconds, times.resumed.nanoseconds
                 ), on: socket)
+        case .suspending(let epoch): send(words(17, Int64(epoch.rawValue)), on: socket)
         case .suspended(let epoch): send(words(18, Int64(epoch.rawValue)), on: socket)
+        case .guestTaken: send(words(19), on: socket)
         }
     }
 
@@ -84,7 +90,9 @@ public enum HelperControl {
         receive(from: socket) { words in
             switch words.0 {
             case 16: .resumed(times(words))
+            case 17: .suspending(Epoch(rawValue: UInt64(bitPattern: words.1)))
             case 18: .suspended(Epoch(rawValue: UInt64(bitPattern: words.1)))
+            case 19: .guestTaken
             default: nil
             }
         }

@@ -2,8 +2,8 @@ import RomulusCore
 
 /// What the primary's relay does to the guest itself, from its own thread.
 public struct GuestPort: Sendable {
-    /// Whether it has gone, and how.
-    public var leave: @Sendable () -> PrimarySession.GuestLeave?
+    /// Whether it has gone, and how; and whether a checkpoint of ours may have suspended it.
+    public var leave: @Sendable (_ isCheckpointing: Bool) -> PrimarySession.GuestLeave?
     /// Its processors stand still when this returns true, whatever else happens to it, until `thaw`.
     public var freeze: @Sendable () -> Bool
     public var thaw: @Sendable () -> Bool
@@ -12,8 +12,9 @@ public struct GuestPort: Sendable {
     public var giveUp: @Sendable (_ mustNotRun: Bool) -> Void
 
     public init(
-        leave: @escaping @Sendable () -> PrimarySession.GuestLeave?, freeze: @escaping @Sendable () -> Bool,
-        thaw: @escaping @Sendable () -> Bool, giveUp: @escaping @Sendable (Bool) -> Void
+        leave: @escaping @Sendable (_ isCheckpointing: Bool) -> PrimarySession.GuestLeave?,
+        freeze: @escaping @Sendable () -> Bool, thaw: @escaping @Sendable () -> Bool,
+        giveUp: @escaping @Sendable (Bool) -> Void
     ) {
         self.leave = leave
         self.freeze = freeze

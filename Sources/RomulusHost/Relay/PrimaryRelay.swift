@@ -43,6 +43,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var wasStockFarewellSent = false
     private var isHelperHere = true
     private var isHelperOurs = false
+    /// From before the guest is suspended until it runs again.
+    private var isCheckpointing = false
     private var hasSaveReturned = false
     private var isFirstCheckpointSent = false
     /// The first epoch's end waits until the backup has heard everything before it.
@@ -179,7 +181,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func lookAtGuest() {
         guard MonotonicTime.now >= nextGuestCheck else { return }
         nextGuestCheck = .now + configuration.guestCheckNanoseconds
-        if let leave = ports.guest.leave() { perform(session.handle(.guestLeft(leave), now: .now)) }
+        if let leave = guestLeave() { perform(session.handle(.guestLeft(leave), now: .now)) }
         watchOutput()
     }
 
@@ -191,9 +193,17 @@ public final class PrimaryRelay: @unchecked Sendable {
         }
     }
 
+    private func guestLeave() -> PrimarySession.GuestLeave? {
+        let leave = ports.guest.leave(isCheckpointing)
+        guard leave == .taken else { return leave }
+        // The helper says that it suspends the guest before it does. One that is not ours says nothing.
+        if isHelperHere { readReports() }
+        return isCheckpointing || !isHelperOurs ? ports.guest.leave(true) : leave
+    }
+
     /// A save also ends because the guest has gone, and then that is the news.
     private func saveEnded(_ why: String) {
-        if let leave = ports.guest.leave() {
+        if let leave = guestLeave() {
             perform(session.handle(.guestLeft(leave), now: .now))
         } else {
             perform(session.handle(.saveEnded(why), now: .now))
@@ -382,11 +392,16 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func readReports() {
         while true {
             switch HelperControl.receiveReport(from: control.raw) {
-            case .message(.suspended):
+            case .message(.suspending):
                 isHelperOurs = true
+                isCheckpointing = true
+            case .message(.guestTaken):
+                perform(session.handle(.guestLeft(.taken), now: .now))
+            case .message(.suspended):
                 pacer.epochBegan()
                 perform(session.handle(.guestSuspended, now: .now))
             case .message(.resumed(let times)):
+                isCheckpointing = false
                 telemetry.resumed(times)
             case .nothing: return
             case .closed:
@@ -491,6 +506,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func giveUpGuest() {
         let mustNotRun: Bool
         switch end?.fate {
+        case .hasLeft where end?.cause == .guestLeft(.taken): return
         case .yields: mustNotRun = true
         case .hasLeft: mustNotRun = false
         case .goesOn, nil: return
