@@ -128,5 +128,24 @@ extension ProtectionTests {
             #expect(ending.primary.end.fate == .goesOn(.discarded))
             #expect(ending.saved.exit == .status(0), "\(ending.saved.story)")
         }
+
+        @Test func anEpochThatIsTooLargeForTheBackupEndsTheRunAndTheGuestGoesOn() throws {
+            let isLarge = Shared(false)
+            let sources = Shared<SimulatedDomain?>(nil)
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(
+                    detectTimeoutMilliseconds: 60_000, epochLimitBytes: 2 << 20,
+                    whileSuspended: {
+                        guard isLarge.value, let source = sources.value else { return }
+                        for page in 200..<900 as Range<UInt64> { simxen_mark_dirty(source.raw, page) }
+                    }))
+            sources.set(guest.source)
+            try guest.waitForCommits(3)
+            isLarge.set(true)
+            let ending = try guest.end()
+            guest.expectDiscard(ending, cause: "epoch_limit_mib", "epoch too large")
+            #expect(ending.primary.end.fate == .goesOn(.discarded), "\(ending.primary.end)")
+        }
     }
 }

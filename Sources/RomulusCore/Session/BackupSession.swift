@@ -44,6 +44,8 @@ public struct BackupSession: Sendable {
         case messageSent
         case linkEnded
         case linkBroken(String)
+        /// An epoch does not fit into the memory that there is for one.
+        case epochTooLarge(limitBytes: Int)
         /// libxl or its helper has gone away from its end: there is no replica any more.
         case restorerFailed
         case verdict(ArbiterVerdict)
@@ -169,6 +171,11 @@ public struct BackupSession: Sendable {
             return linkFailed("the link to the primary ended without a farewell", now: now)
         case .linkBroken(let reason):
             return linkFailed(reason, now: now)
+        case .epochTooLarge(let limitBytes):
+            // The link is well, and so is the primary: no reason to take over.
+            return discard(
+                "an epoch does not fit into epoch_limit_mib (\(limitBytes >> 20) on the backup): raise it in"
+                    + " /etc/xen/romulus.conf there")
         case .restorerFailed:
             return restorerFailed()
         case .secondOpinion(let patience):
@@ -187,7 +194,7 @@ public struct BackupSession: Sendable {
         case .adminSaid(.yield): discard("\(cause), and the admin said so")
         case .restorerFailed: restorerFailed()
         case .heard, .announced, .framesBegun, .frameTaken, .epochReceived, .received, .messageSent, .linkEnded,
-            .linkBroken, .secondOpinion:
+            .linkBroken, .epochTooLarge, .secondOpinion:
             []
         }
     }

@@ -315,6 +315,8 @@ public final class BackupRelay: @unchecked Sendable {
                 let passed = try session.isFramed ? digestFrame(bytes) : try digestStream(bytes)
                 if passed == 0 { break }
                 received = received.lowerBound + passed..<received.upperBound
+            } catch StreamError.epochTooLong(let limitBytes) {
+                perform(session.handle(.epochTooLarge(limitBytes: limitBytes), now: .now))
             } catch {
                 perform(session.handle(.linkBroken("what arrived is damaged (\(error))"), now: .now))
             }
