@@ -56,7 +56,7 @@ static pid_t fork_with(int signal)
 }
 
 /* From here to the exec, or the end, nothing is called that a signal handler might not. */
-static void keep(char *const argv[], int in, int out)
+static void keep(char *const argv[], char **environment, int in, int out, int errors)
 {
     sigset_t none;
     int status = 0;
@@ -68,11 +68,13 @@ static void keep(char *const argv[], int in, int out)
     sigprocmask(SIG_SETMASK, &none, NULL);
     dup2(in, 0);
     dup2(out, 1);
-    dup2(out, 2);
+    dup2(errors, 2);
     close_range(3, ~0U, 0);
 
     pid_t child = fork_with(SIGCHLD);
     if (child == 0) {
+        if (environment)
+            environ = environment;
         execvp(argv[0], argv);
         static const char text[] = "not found, or not a program\n";
         if (write(2, text, sizeof(text) - 1) < 0)
@@ -86,7 +88,7 @@ static void keep(char *const argv[], int in, int out)
     _exit(child < 0 ? 126 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
-pid_t romulus_spawn(char *const argv[], int in, int out)
+pid_t romulus_spawn(char *const argv[], char **environment, int in, int out, int errors)
 {
     sigset_t every, earlier;
 
@@ -94,7 +96,7 @@ pid_t romulus_spawn(char *const argv[], int in, int out)
     pthread_sigmask(SIG_SETMASK, &every, &earlier);
     pid_t keeper = fork_with(0);
     if (keeper == 0)
-        keep(argv, in, out);
+        keep(argv, environment, in, out, errors);
     pthread_sigmask(SIG_SETMASK, &earlier, NULL);
     return keeper;
 }

@@ -29,8 +29,8 @@ public struct PairCheck {
     public func lines() -> [CheckLine] {
         var lines = host(Self.hereName, here)
         switch answer {
-        case .report(let there, let link):
-            lines += host(peer, there) + self.link(link, there) + agreement(there)
+        case .report(let there, let link, let loginWords):
+            lines += host(peer, there) + self.link(link, there) + quiet(loginWords) + agreement(there)
         case .withoutSSH:
             lines.append(.problem("\(Self.hereName): there is no ssh, by which xl remus goes: install openssh-client"))
         case .unreachable(let words):
@@ -53,7 +53,7 @@ public struct PairCheck {
     }
 
     private var there: HostReport? {
-        if case .report(let report, _) = answer { report } else { nil }
+        if case .report(let report, _, _) = answer { report } else { nil }
     }
 
     // MARK: One host
@@ -98,6 +98,16 @@ public struct PairCheck {
             ]
         }
         return [.ok("\(peer) is reached by ssh without a password"), latency(samples, there), clocks(samples)]
+    }
+
+    /// The stream of `xl remus` begins behind whatever comes before it.
+    private func quiet(_ loginWords: String?) -> [CheckLine] {
+        guard let loginWords else { return [] }
+        return [
+            .problem(
+                "a login on \(peer) prints `\(loginWords.prefix(80))', which xl remus would take for the other xl's answer:"
+                    + " keep root's ~/.bashrc and the like there quiet where no terminal is")
+        ]
     }
 
     /// Signs of life go eight times within the backup's patience.

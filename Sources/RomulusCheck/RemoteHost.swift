@@ -5,8 +5,8 @@ import RomulusHost
 /// The other host, asked by one command over one connection: first for its report, then for its clock.
 public struct RemoteHost {
     public enum Answer: Equatable, Sendable {
-        /// The samples are nil where it did not answer the echoes.
-        case report(HostReport, LinkSamples?)
+        /// The samples are nil where it did not answer the echoes; the words are what the login printed before.
+        case report(HostReport, LinkSamples?, loginWords: String? = nil)
         case withoutSSH
         /// ssh's own failure.
         case unreachable(String)
@@ -31,32 +31,39 @@ public struct RemoteHost {
     init(command: [String]) { self.command = command }
 
     public func ask() -> Answer {
-        do throws(SystemError) { return hear(try Subprocess(command)) } catch { return .unreachable("\(error)") }
+        do throws(SystemError) { return hear(try Subprocess(command, isErrorApart: true)) } catch {
+            return .unreachable("\(error)")
+        }
     }
 
-    private func hear(_ child: consuming Subprocess) -> Answer {
+    private func hear(_ started: consuming Subprocess) -> Answer {
+        var child = started
         var reader = LineReader()
         let deadline = MonotonicTime.now + .nanoseconds(milliseconds: timeoutMilliseconds)
         var noise: [String] = []
-        while let line = reader.next(from: child, until: deadline) {
-            if line == ReportFormat.begin { return report(child, &reader, until: deadline) }
+        while let line = reader.next(from: &child, until: deadline) {
+            if line == ReportFormat.begin {
+                return report(child, &reader, until: deadline, loginWords: noise.first { !$0.isEmpty } ?? noise.first)
+            }
             noise.append(line)
             if noise.count > Self.mostNoiseLines { break }
         }
         let wasInTime = MonotonicTime.now < deadline
+        noise += LineReader.lines(of: child.errors)
         let status = child.end()
         return wasInTime ? failure(status, noise) : .notUnderstood("no answer in \(timeoutMilliseconds / 1000) s")
     }
 
     private func report(
-        _ child: consuming Subprocess, _ reader: inout LineReader, until deadline: MonotonicTime
+        _ started: consuming Subprocess, _ reader: inout LineReader, until deadline: MonotonicTime, loginWords: String?
     ) -> Answer {
+        var child = started
         var lines: [String] = []
-        while let line = reader.next(from: child, until: deadline) {
+        while let line = reader.next(from: &child, until: deadline) {
             guard line != ReportFormat.end else {
                 let answer: Answer
                 do throws(ReportError) {
-                    answer = .report(try HostReport(lines: lines), measure(&child, &reader))
+                    answer = .report(try HostReport(lines: lines), measure(&child, &reader), loginWords: loginWords)
                 } catch {
                     answer = .notUnderstood("\(error)")
                 }
@@ -76,7 +83,7 @@ public struct RemoteHost {
             let sent = wallClockNanoseconds()
             child.send(question + "\n")
             let deadline = MonotonicTime.now + .nanoseconds(milliseconds: echoTimeoutMilliseconds)
-            guard let line = reader.next(from: child, until: deadline) else { break }
+            guard let line = reader.next(from: &child, until: deadline) else { break }
             let received = wallClockNanoseconds()
             let words = line.split(separator: " ")
             guard words.count == 3, words.prefix(2).joined(separator: " ") == question, let clock = Int64(words[2]),
@@ -133,11 +140,11 @@ private struct LineReader {
     private var totalBytes = 0
     private var hasEnded = false
 
-    mutating func next(from child: borrowing Subprocess, until deadline: MonotonicTime) -> String? {
+    mutating func next(from child: inout Subprocess, until deadline: MonotonicTime) -> String? {
         while true {
             if let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
                 defer { rest.removeFirst(end + 1) }
-                return printable(rest[..<end])
+                return Self.printable(rest[..<end])
             }
             guard !hasEnded else { return last() }
             guard rest.count <= ReportFormat.longestLineBytes, totalBytes <= ReportFormat.longestBytes,
@@ -155,11 +162,15 @@ private struct LineReader {
     /// A last line without an end.
     private mutating func last() -> String? {
         defer { rest = [] }
-        return rest.isEmpty ? nil : printable(rest[...])
+        return rest.isEmpty ? nil : Self.printable(rest[...])
+    }
+
+    static func lines(of bytes: [UInt8]) -> [String] {
+        bytes.split(separator: UInt8(ascii: "\n")).map { printable($0) }
     }
 
     /// What another host says goes to an admin's terminal.
-    private func printable(_ bytes: ArraySlice<UInt8>) -> String {
+    private static func printable(_ bytes: ArraySlice<UInt8>) -> String {
         let text = String(decoding: bytes, as: UTF8.self)
         return String(text.unicodeScalars.filter { $0.properties.isPrintable }.map(Character.init))
     }

@@ -123,7 +123,8 @@ import Testing
     }
 
     private func etcdctl(_ etcd: Etcd, _ words: String...) -> [Substring] {
-        Subprocess.run(etcd.command(words), timeoutMilliseconds: 5000).output.split(separator: "\n")
+        Subprocess.run(etcd.command(words), environment: etcd.environment, timeoutMilliseconds: 5000).output.split(
+            separator: "\n")
     }
 
     @Test func aLeaseThatIsLostAgainAndAgainIsTakenAnewAndEachTimeLater() throws {
@@ -184,5 +185,35 @@ import Testing
         #expect(throws: ArbiterError.self) { try nowhere.prepare(.backup) }
         #expect(nowhere.test().contains { $0.isProblem && $0.text.contains("lease_endpoints") })
         #expect(arbiter("romulus/f").test().allSatisfy { !$0.isProblem })
+    }
+
+    /// etcdctl refuses an option whose variable is set too.
+    @Test func whatTheEnvironmentSaysToEtcdctlIsDroppedAndTold() {
+        var etcd = etcd(Self.server)
+        etcd.inherited += ["ETCDCTL_ENDPOINTS=http://127.0.0.1:1", "ETCDCTL_API=2"]
+        let arbiter = LeaseArbiter(
+            etcd: etcd, key: "romulus/g", run: "1", host: "hosta", ttlSeconds: 2, log: Log(guest: "test"))
+        let lines = arbiter.test()
+        #expect(lines.count == 2 && !lines[0].isProblem, "\(lines)")
+        #expect(lines.last?.isProblem == true && lines.last?.text.hasPrefix("ETCDCTL_ENDPOINTS in the") == true)
+    }
+
+    @Test func aPasswordIsNoArgument() {
+        let etcd = Etcd(
+            endpoints: [], options: ["--user=root:a=b", "--cacert=/ca.pem", "--password", "secret"],
+            timeoutMilliseconds: 500, inherited: ["PATH=/bin"])
+        #expect(!etcd.command(["get"]).joined().contains("root:a=b") && etcd.command([]).last == "--cacert=/ca.pem")
+        #expect(!etcd.command([]).contains("secret"))
+        #expect(
+            etcd.environment == ["PATH=/bin", "ETCDCTL_API=3", "ETCDCTL_USER=root:a=b", "ETCDCTL_PASSWORD=secret"])
+    }
+
+    @Test func whatEtcdctlComplainsOfIsNoAnswer() throws {
+        let folder = TestFolder()
+        try folder.write(
+            "etcdctl", "#!/bin/sh\necho 'warning: slow' >&2\necho lease 7f granted with TTL\n", mode: 0o755)
+        let etcd = Etcd(
+            endpoints: [], options: [], timeoutMilliseconds: 500, inherited: ["PATH=\(folder.path):/bin"])
+        #expect(try etcd.grantLease(seconds: 2) == "7f")
     }
 }

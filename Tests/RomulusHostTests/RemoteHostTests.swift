@@ -20,7 +20,7 @@ import Testing
 
     @Test func theReportAndTheClockComeOverOneConnection() throws {
         let echoes = "while read -r line; do echo \"$line $(($(date +%s%N) + 5000000000))\"; done"
-        guard case .report(let report, let link) = ask(report + echoes) else {
+        guard case .report(let report, let link, nil) = ask(report + echoes) else {
             Issue.record("no report")
             return
         }
@@ -30,8 +30,17 @@ import Testing
         #expect((4000...5500).contains(samples.clockDifferenceNanoseconds.inMilliseconds))
     }
 
-    @Test func whatALoginPrintsBeforeItIsNoise() {
-        #expect(ask("echo Welcome; echo 'Warning: a key was added' >&2\n" + report) == .report(.good, nil))
+    @Test func whatALoginComplainsOfIsNoise() {
+        #expect(ask("echo 'Warning: a key was added' >&2\n" + report) == .report(.good, nil))
+    }
+
+    /// `xl remus` takes it for the other xl's banner.
+    @Test func aLoginThatPrintsIsAProblem() {
+        let answer = ask("echo Welcome; echo Have fun\n" + report)
+        let lines = PairCheck(here: .good, peer: "hostb", answer: answer, guest: .notNamed).lines()
+        let problems = lines.filter(\.isProblem).map(\.text)
+        #expect(problems.contains { $0.hasPrefix("a login on hostb prints `Welcome'") }, "\(problems)")
+        #expect(lines.contains { $0.text == "hostb: Xen 4.17.4-pre" }, "the report is used all the same")
     }
 
     @Test(arguments: [

@@ -27,6 +27,14 @@ import Testing
         #expect(sh("ps ax | grep -c '[s]leep 987.\(getpid())'").output == "0\n")
     }
 
+    /// A fence agent may leave somebody behind who keeps its output open: a daemon, an ssh master.
+    @Test func whatItLeavesBehindDoesNotKeepItsOutcome() {
+        let begun = MonotonicTime.now
+        let outcome = sh("sleep 20 & echo done; exit 4", timeout: 15_000)
+        #expect(outcome.status == 4 && outcome.output == "done\n")
+        #expect((MonotonicTime.now - begun).inMilliseconds < 8000)
+    }
+
     @Test func itCanBeCancelled() {
         let begun = MonotonicTime.now
         let outcome = Subprocess.run(["sleep", "60"], timeoutMilliseconds: 60_000) {

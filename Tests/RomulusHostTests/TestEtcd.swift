@@ -24,7 +24,7 @@ final class TestEtcd: Sendable {
         let keeping = "\(command) >\(folder("log")) 2>&1 & echo $!; read -r _; kill -9 $!; wait; rm -rf \(folder.path)"
         var pid: pid_t = 0
         do {
-            let shell = try Subprocess(["/bin/sh", "-c", keeping])
+            var shell = try Subprocess(["/bin/sh", "-c", keeping])
             pid =
                 pid_t(
                     String(decoding: shell.read(until: .now + 5_000_000_000) ?? [], as: UTF8.self)

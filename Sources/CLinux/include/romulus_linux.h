@@ -64,12 +64,12 @@ enum romulus_launch_variable {
 const char *romulus_launch_value(enum romulus_launch_variable variable);
 
 /*
- * Starts a program (found as execvp finds it) with `in` and `out` as its standard descriptors (`out` twice), no other
- * descriptor, and no signal caught, ignored or blocked. libxl reaps every child of its process that it can see, and warns
+ * Starts a program (found as execvp finds it) with `in`, `out` and `errors` as its standard descriptors, no other
+ * descriptor, and no signal caught, ignored or blocked. Its environment is this process's where `environment` is NULL. libxl reaps every child of its process that it can see, and warns
  * of it; so between the two stands a keeper, a child whose end sends no signal and which waitpid does not show to libxl.
  * Returns the keeper's pid, which is also the number of the program's process group, or -1 with errno.
  */
-pid_t romulus_spawn(char *const argv[], int in, int out);
+pid_t romulus_spawn(char *const argv[], char **environment, int in, int out, int errors);
 
 /* Whether it has ended, and with which exit status: the program's own, or 128 and the number of its signal. */
 bool romulus_reap(pid_t keeper, int *status);

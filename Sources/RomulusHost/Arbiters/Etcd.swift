@@ -7,8 +7,13 @@ struct Etcd: Sendable {
     /// More of etcdctl's options, as they are.
     let options: [String]
     let timeoutMilliseconds: Int
+    /// This process's environment, `NAME=value` each.
+    var inherited = Etcd.ownEnvironment()
 
     static let program = "etcdctl"
+    private static let prefix = "ETCDCTL_"
+    /// What listing processes must not show, by etcdctl's own names for it.
+    private static let secrets = ["--user", "--password"]
 
     struct Unreachable: Error, CustomStringConvertible {
         let description: String
@@ -16,16 +21,54 @@ struct Etcd: Sendable {
 
     func command(_ words: [String]) -> [String] {
         let seconds = "\(Double(timeoutMilliseconds) / 1000)s"
-        return ["/usr/bin/env", "ETCDCTL_API=3", Self.program]
+        return [Self.program]
             + (endpoints.isEmpty ? [] : ["--endpoints=\(endpoints.joined(separator: ","))"])
-            + ["--dial-timeout=\(seconds)", "--command-timeout=\(seconds)"] + options + words
+            + ["--dial-timeout=\(seconds)", "--command-timeout=\(seconds)"] + splitOptions.open + words
+    }
+
+    /// What etcdctl is started with: it refuses what it is told by an option and by its environment, so what is set there
+    /// already goes. A password goes there, where only root can read it.
+    var environment: [String] {
+        inherited.filter { !$0.hasPrefix(Self.prefix) } + ["\(Self.prefix)API=3"] + splitOptions.hidden
+    }
+
+    /// Names that are set for nothing.
+    var ignoredVariables: [String] {
+        inherited.filter { $0.hasPrefix(Self.prefix) && !$0.hasPrefix("\(Self.prefix)API=") }
+            .map { String($0.prefix { $0 != "=" }) }.sorted()
+    }
+
+    private var splitOptions: (open: [String], hidden: [String]) {
+        var (open, hidden): ([String], [String]) = ([], [])
+        var rest = options[...]
+        while let option = rest.popFirst() {
+            let name = String(option.prefix { $0 != "=" })
+            guard Self.secrets.contains(name) else {
+                open.append(option)
+                continue
+            }
+            let value = option == name ? rest.popFirst() ?? "" : String(option.dropFirst(name.count + 1))
+            hidden.append("\(Self.prefix)\(name.dropFirst(2).uppercased())=\(value)")
+        }
+        return (open, hidden)
+    }
+
+    private static func ownEnvironment() -> [String] {
+        var found: [String] = []
+        var next = environ
+        while let text = next.pointee {
+            found.append(String(cString: text))
+            next += 1
+        }
+        return found
     }
 
     private func run(
         _ words: [String], input: String = "", _ isCancelled: () -> Bool = { false }
     ) throws(Unreachable) -> [Substring] {
         let outcome = Subprocess.run(
-            command(words), input: input, timeoutMilliseconds: 2 * timeoutMilliseconds + 1000, isCancelled: isCancelled)
+            command(words), input: input, environment: environment, isErrorApart: true,
+            timeoutMilliseconds: 2 * timeoutMilliseconds + 1000, isCancelled: isCancelled)
         guard outcome.status == 0 else { throw Unreachable(description: outcome.complaint) }
         return outcome.output.split(separator: "\n", omittingEmptySubsequences: true)
     }

@@ -123,7 +123,8 @@ final class LeaseArbiter: Arbiter {
     private func watch(_ lease: String) -> Int64 {
         let begun = MonotonicTime.now
         let keeping = ["/bin/sh", "-c", "\"$@\" & read -r _; kill 0", "romulus-lease"]
-        guard let child = try? Subprocess(keeping + etcd.command(["lease", "keep-alive", lease])) else { return 0 }
+        let command = keeping + etcd.command(["lease", "keep-alive", lease])
+        guard var child = try? Subprocess(command, environment: etcd.environment) else { return 0 }
         var lastHeard = begun
         while !isOver.load(ordering: .relaxed) {
             guard let piece = child.read(until: .now + .nanoseconds(milliseconds: 200)) else { break }
@@ -225,9 +226,20 @@ final class LeaseArbiter: Arbiter {
                 return [.problem("etcd does not keep what is written: is it shared by others than this cluster?")]
             }
             let each = (MonotonicTime.now - begun).inMilliseconds / 4
-            return [.ok("etcd grants, writes, reads and deletes, in \(each) ms each")]
+            return [.ok("etcd grants, writes, reads and deletes, in \(each) ms each")] + testEnvironment()
         } catch {
             return [.problem("etcd cannot be used (\(error)): is it up, and lease_endpoints right?")]
+                + testEnvironment()
         }
+    }
+
+    private func testEnvironment() -> [CheckLine] {
+        let names = etcd.ignoredVariables
+        guard !names.isEmpty else { return [] }
+        return [
+            .problem(
+                "\(names.joined(separator: ", ")) in the environment is for nothing, because etcdctl is told by"
+                    + " lease_endpoints and lease_options alone: set it there, and unset it here")
+        ]
     }
 }
