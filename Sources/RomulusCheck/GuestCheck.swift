@@ -7,6 +7,8 @@ struct GuestCheck {
     let here: HostReport
     /// Nil where the backup has not said.
     let there: HostReport?
+    /// What the backup has said of what the guest needs there.
+    let looks: [HostLook: Bool]
 
     func lines(_ guest: PairCheck.Guest) -> [CheckLine] {
         switch guest {
@@ -14,7 +16,9 @@ struct GuestCheck {
         case .absent(let name):
             [.problem("no guest \(name) runs on this host: see xl list, or check from the host where it runs")]
         case .unknown(let reason): [.problem("\(PairCheck.hereName): the guest cannot be looked at: \(reason)")]
-        case .present(let facts): [type(facts), disks(facts), devices(facts)] + memory(facts)
+        case .present(let facts):
+            [type(facts), disks(facts), devices(facts)] + passedThrough(facts) + atBoot(facts) + needs(facts)
+                + memory(facts)
         }
     }
 
@@ -29,10 +33,11 @@ struct GuestCheck {
     }
 
     private func disks(_ guest: GuestFacts) -> CheckLine {
-        guard guest.disks > 0 else { return .ok("\(guest.name) has no disks") }
+        let disks = guest.writableDisks
+        guard !disks.isEmpty else { return .ok("\(guest.name) has no disks that it could write to") }
         return .problem(
-            "\(guest.name) has \(guest.disks) disk\(guest.disks == 1 ? "" : "s"), and disks are not replicated: after a failover"
-                + " they are newer than the guest's memory; keep its state elsewhere")
+            "\(guest.name) can write to \(disks.joined(separator: ", ")), and disks are not replicated: after a failover they"
+                + " are newer than the guest's memory; keep its state elsewhere")
     }
 
     private func devices(_ guest: GuestFacts) -> CheckLine {
@@ -51,14 +56,63 @@ struct GuestCheck {
         return .ok("\(guest.name)'s output can be held: it has \(count) vif\(count == 1 ? "" : "s")")
     }
 
-    // MARK: The backup's memory
+    private func passedThrough(_ guest: GuestFacts) -> [CheckLine] {
+        guard !guest.passedThrough.isEmpty else { return [] }
+        return [
+            .problem(
+                "\(guest.name) has PCI devices of this host (\(guest.passedThrough.joined(separator: ", "))), whose state cannot"
+                    + " be copied, and is refused: give it vifs instead, and xl pci-detach them")
+        ]
+    }
+
+    // MARK: The hosts
+
+    private func atBoot(_ guest: GuestFacts) -> [CheckLine] {
+        var hosts = guest.isStartedAtBoot ? [PairCheck.hereName] : []
+        if looks[HostLook(.starts, guest.name)] == true { hosts.append(peer) }
+        return hosts.map {
+            .problem(
+                "\($0) starts \(guest.name) when it boots (/etc/xen/auto), also while the other copy runs elsewhere: take it"
+                    + " out of there")
+        }
+    }
+
+    private func needs(_ guest: GuestFacts) -> [CheckLine] {
+        guard there != nil else { return [] }
+        var missing: [CheckLine] = []
+        for need in guest.needs {
+            switch looks[need.look] {
+            case true: continue
+            case false:
+                missing.append(
+                    .problem("\(peer) has no \(need.look.name), \(need.use): \(need.remedy)"))
+            case nil:
+                return missing + [
+                    .problem(
+                        "\(peer) does not say whether it has what \(guest.name) needs: install the same version of Romulus"
+                            + " there")
+                ]
+            }
+        }
+        return missing.isEmpty ? [.ok("\(peer) has the bridges and programs that \(guest.name) needs")] : missing
+    }
+
+    // MARK: Memory
 
     private func memory(_ guest: GuestFacts) -> [CheckLine] {
         guard let there else { return [] }
         let buffers = bufferKiB(guest, there)
         var lines: [CheckLine] = []
+        if let available = here.dom0AvailableKiB {
+            lines.append(
+                room(
+                    "dom0 on \(PairCheck.hereName)", free: available.subtractingAtMost(here.sessionsKiB),
+                    needed: stagingKiB(guest, there), what: "what waits for the link, and the pages that it keeps,",
+                    remedy: "give dom0 more, or set staging_mib and page_cache_mib smaller"))
+        }
         if let xen = there.xen.value {
-            let fromDom0 = xen.takesFromDom0 ? (there.dom0AvailableKiB ?? 0).subtractingAtMost(buffers) : 0
+            let fromDom0 =
+                xen.takesFromDom0 ? (there.dom0AvailableKiB ?? 0).subtractingAtMost(buffers + there.sessionsKiB) : 0
             lines.append(
                 room(
                     "Xen on \(peer)", free: xen.freeKiB + fromDom0, needed: guest.replicaKiB,
@@ -68,7 +122,8 @@ struct GuestCheck {
         if let available = there.dom0AvailableKiB {
             lines.append(
                 room(
-                    "dom0 on \(peer)", free: available, needed: buffers, what: "the epochs and pages that it keeps",
+                    "dom0 on \(peer)", free: available.subtractingAtMost(there.sessionsKiB), needed: buffers,
+                    what: "the epochs and pages that it keeps",
                     remedy: "give dom0 more, or set page_cache_mib and epoch_limit_mib smaller there"))
         } else {
             lines.append(.problem("\(peer) does not say how much memory its dom0 has free: look with free -m there"))
@@ -76,16 +131,29 @@ struct GuestCheck {
         return lines
     }
 
-    /// An epoch in which the guest has written everything, and the pages that are kept to decode the next ones.
+    /// Epochs in which the guest has written everything, one that arrives, one that waits and one that libxl is given, and
+    /// the pages that are kept to decode the next ones.
     private func bufferKiB(_ guest: GuestFacts, _ there: HostReport) -> UInt64 {
         var configuration = Configuration()
         configuration.epochLimitMiB = there.settings.value?.epochLimitMiB
-        let caches = [here, there].map { report in
+        let most = configuration.epochLimitBytes(guestKiB: guest.memoryKiB) >> 10
+        return 3 * UInt64(most) + cacheKiB(guest, there)
+    }
+
+    /// The native engine has staging of its own, as large as the relay's.
+    private func stagingKiB(_ guest: GuestFacts, _ there: HostReport) -> UInt64 {
+        var configuration = Configuration()
+        configuration.stagingMiB = here.settings.value?.stagingMiB
+        return 2 * UInt64(configuration.stagingBytes(guestKiB: guest.memoryKiB) >> 10) + cacheKiB(guest, there)
+    }
+
+    private func cacheKiB(_ guest: GuestFacts, _ there: HostReport) -> UInt64 {
+        let slots = [here, there].map { report in
             var one = Configuration()
             one.pageCacheMiB = report.settings.value?.pageCacheMiB
-            return one.pageSlots(guestKiB: guest.memoryKiB) * PageFormat.pageBytes
+            return one.pageSlots(guestKiB: guest.memoryKiB)
         }
-        return UInt64(configuration.epochLimitBytes(guestKiB: guest.memoryKiB) + caches.min()!) >> 10
+        return UInt64(slots.min()! * PageFormat.pageBytes) >> 10
     }
 
     private func room(_ place: String, free: UInt64, needed: UInt64, what: String, remedy: String) -> CheckLine {

@@ -12,6 +12,8 @@ public struct HostReport: Equatable, Sendable {
     public var settings: Answer<Settings>
     /// Memory that programs of dom0 may still take; nil where the kernel does not say.
     public var dom0AvailableKiB: UInt64?
+    /// What of it the sessions that run already may still take.
+    public var sessionsKiB: UInt64 = 0
 
     /// What was asked for, or why it is not known.
     public enum Answer<Value: Equatable & Sendable>: Equatable, Sendable {
@@ -58,16 +60,18 @@ public struct HostReport: Equatable, Sendable {
         public var detectTimeoutMilliseconds: Int
         public var epochLimitMiB: Int?
         public var pageCacheMiB: Int?
+        public var stagingMiB: Int?
 
         public init(
             arbiter: ArbiterKind, arbiterTest: [CheckLine], detectTimeoutMilliseconds: Int, epochLimitMiB: Int?,
-            pageCacheMiB: Int?
+            pageCacheMiB: Int?, stagingMiB: Int? = nil
         ) {
             self.arbiter = arbiter
             self.arbiterTest = arbiterTest
             self.detectTimeoutMilliseconds = detectTimeoutMilliseconds
             self.epochLimitMiB = epochLimitMiB
             self.pageCacheMiB = pageCacheMiB
+            self.stagingMiB = stagingMiB
         }
     }
 }
@@ -90,6 +94,7 @@ enum ReportFormat {
         case freeKiB = "free-kib"
         case takesFromDom0 = "takes-from-dom0"
         case dom0AvailableKiB = "dom0-available-kib"
+        case sessionsKiB = "sessions-kib"
         case moduleProblem = "module-problem"
         case settingsProblem = "settings-problem"
         case arbiter
@@ -98,6 +103,7 @@ enum ReportFormat {
         case detectTimeout = "detect-timeout-ms"
         case epochLimit = "epoch-limit-mib"
         case pageCache = "page-cache-mib"
+        case staging = "staging-mib"
     }
 
     /// Behind the report: each such line is answered with itself and the host's clock, until the input ends.

@@ -9,7 +9,8 @@ public enum HostSurvey {
     public static func report(settingsPath: String = Configuration.defaultPath) -> HostReport {
         HostReport(
             version: Version.romulus, activation: activation(path: environment("PATH")), xen: xen(),
-            moduleProblems: moduleProblems(), settings: settings(settingsPath), dom0AvailableKiB: availableMemory())
+            moduleProblems: moduleProblems(), settings: settings(settingsPath), dom0AvailableKiB: availableMemory(),
+            sessionsKiB: sessions())
     }
 
     /// A guest of this host; nil where there is none of that name.
@@ -85,6 +86,28 @@ public enum HostSurvey {
         return words.count >= 2 ? UInt64(words[1]) : nil
     }
 
+    private static func sessions() -> UInt64 {
+        var total: UInt64 = 0
+        for name in AdminSocket.names() {
+            guard let answer = try? AdminSocket.ask(.status, of: name), let status = JSON(parsing: answer) else {
+                continue
+            }
+            total += stillTakenKiB(status)
+        }
+        return total
+    }
+
+    /// What a session may take at most (buffers_kib), less what its process has taken.
+    static func stillTakenKiB(_ status: JSON) -> UInt64 {
+        guard case .integer(let most)? = status["buffers_kib"], case .integer(let pid)? = status["pid"], most > 0 else {
+            return 0
+        }
+        let text = (try? FileContents.read("/proc/\(pid)/statm", limitBytes: 4096)) ?? []
+        let words = String(decoding: text, as: UTF8.self).split(separator: " ")
+        let taken = words.count > 1 ? (Int64(words[1]) ?? 0) * 4 : 0
+        return UInt64(max(0, most - taken))
+    }
+
     // MARK: romulus.conf
 
     static func settings(_ path: String) -> HostReport.Answer<HostReport.Settings> {
@@ -94,7 +117,8 @@ public enum HostSurvey {
                 HostReport.Settings(
                     arbiter: configuration.arbiter, arbiterTest: configuration.testPluginsAndArbiter(),
                     detectTimeoutMilliseconds: configuration.detectTimeoutMilliseconds,
-                    epochLimitMiB: configuration.epochLimitMiB, pageCacheMiB: configuration.pageCacheMiB))
+                    epochLimitMiB: configuration.epochLimitMiB, pageCacheMiB: configuration.pageCacheMiB,
+                    stagingMiB: configuration.stagingMiB))
         } catch {
             return .unknown("\(error): correct it, nothing starts before")
         }

@@ -7,6 +7,7 @@ public struct PairCheck {
     private let answer: RemoteHost.Answer
     private let peer: String
     private let guest: Guest
+    private let sharedConnection: String?
 
     /// Of this host.
     public enum Guest: Equatable, Sendable {
@@ -18,8 +19,13 @@ public struct PairCheck {
 
     static let hereName = "this host"
 
-    /// - Parameter peer: the other host, as the admin calls it.
-    public init(here: HostReport, peer: String, answer: RemoteHost.Answer, guest: Guest) {
+    /// - Parameters:
+    ///   - peer: the other host, as the admin calls it.
+    ///   - sharedConnection: where ssh would share its connection to the other host with others.
+    public init(
+        here: HostReport, peer: String, answer: RemoteHost.Answer, guest: Guest, sharedConnection: String? = nil
+    ) {
+        self.sharedConnection = sharedConnection
         self.here = here
         self.peer = peer
         self.answer = answer
@@ -29,8 +35,10 @@ public struct PairCheck {
     public func lines() -> [CheckLine] {
         var lines = host(Self.hereName, here)
         switch answer {
-        case .report(let there, let link, let loginWords):
-            lines += host(peer, there) + self.link(link, there) + quiet(loginWords) + agreement(there)
+        case .report(let there, let link, let loginWords, _):
+            lines +=
+                host(peer, there) + self.link(link, there) + quiet(loginWords) + connection() + agreement(there)
+                + balloon(there)
         case .withoutSSH:
             lines.append(.problem("\(Self.hereName): there is no ssh, by which xl remus goes: install openssh-client"))
         case .unreachable(let words):
@@ -49,11 +57,15 @@ public struct PairCheck {
                     "\(peer) did not answer as romulus check does (\(words)): run ssh \(peer) romulus check --report to see"
                         + " what it says"))
         }
-        return lines + GuestCheck(peer: peer, here: here, there: there).lines(guest)
+        return lines + GuestCheck(peer: peer, here: here, there: there, looks: looks).lines(guest)
     }
 
     private var there: HostReport? {
-        if case .report(let report, _, _) = answer { report } else { nil }
+        if case .report(let report, _, _, _) = answer { report } else { nil }
+    }
+
+    private var looks: [HostLook: Bool] {
+        if case .report(_, _, _, let looks) = answer { looks } else { [:] }
     }
 
     // MARK: One host
@@ -107,6 +119,25 @@ public struct PairCheck {
             .problem(
                 "a login on \(peer) prints `\(loginWords.prefix(80))', which xl remus would take for the other xl's answer:"
                     + " keep root's ~/.bashrc and the like there quiet where no terminal is")
+        ]
+    }
+
+    private func connection() -> [CheckLine] {
+        guard let sharedConnection else { return [] }
+        return [
+            .problem(
+                "ssh shares its connection to \(peer) with others (ControlPath \(sharedConnection)), and who ends theirs ends"
+                    + " protection: set ControlPath none for \(peer) in root's ~/.ssh/config")
+        ]
+    }
+
+    /// A receiving xl has its lock for as long as the guest is protected, where it takes memory from dom0.
+    private func balloon(_ there: HostReport) -> [CheckLine] {
+        guard let xen = there.xen.value, xen.takesFromDom0 else { return [] }
+        return [
+            .problem(
+                "\(peer): xl takes memory from dom0 for guests (autoballoon), and so lets nobody create another one while it"
+                    + " receives: set autoballoon=\"off\" in /etc/xen/xl.conf, and dom0_mem= for Xen")
         ]
     }
 

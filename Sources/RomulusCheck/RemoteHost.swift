@@ -5,8 +5,9 @@ import RomulusHost
 /// The other host, asked by one command over one connection: first for its report, then for its clock.
 public struct RemoteHost {
     public enum Answer: Equatable, Sendable {
-        /// The samples are nil where it did not answer the echoes; the words are what the login printed before.
-        case report(HostReport, LinkSamples?, loginWords: String? = nil)
+        /// The samples are nil where it did not answer the echoes; the words are what the login printed before; what it did
+        /// not say of what it was asked to look at is missing.
+        case report(HostReport, LinkSamples?, loginWords: String? = nil, looks: [HostLook: Bool] = [:])
         case withoutSSH
         /// ssh's own failure.
         case unreachable(String)
@@ -20,11 +21,14 @@ public struct RemoteHost {
     /// Nanoseconds since 1970 that no difference of two overflows.
     private static let clocks: ClosedRange<Int64> = 0...(1 << 62)
     let command: [String]
+    var looks: [HostLook] = []
     var timeoutMilliseconds = 120_000
     var echoTimeoutMilliseconds = 5000
 
     /// As `xl remus` starts the other side: what works here works there.
-    public init(ssh host: String) {
+    /// - Parameter looks: what it is to look at besides.
+    public init(ssh host: String, looks: [HostLook]) {
+        self.looks = looks
         command = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "--", host, "romulus", "check", "--report"]
     }
 
@@ -63,7 +67,9 @@ public struct RemoteHost {
             guard line != ReportFormat.end else {
                 let answer: Answer
                 do throws(ReportError) {
-                    answer = .report(try HostReport(lines: lines), measure(&child, &reader), loginWords: loginWords)
+                    answer = .report(
+                        try HostReport(lines: lines), measure(&child, &reader), loginWords: loginWords,
+                        looks: look(&child, &reader))
                 } catch {
                     answer = .notUnderstood("\(error)")
                 }
@@ -97,6 +103,21 @@ public struct RemoteHost {
         return LinkSamples(samples.count > 1 ? Array(samples.dropFirst()) : samples)
     }
 
+    private func look(_ child: inout Subprocess, _ reader: inout LineReader) -> [HostLook: Bool] {
+        var answers: [HostLook: Bool] = [:]
+        for look in looks {
+            guard let question = look.line else { continue }
+            child.send(question + "\n")
+            let deadline = MonotonicTime.now + .nanoseconds(milliseconds: echoTimeoutMilliseconds)
+            switch reader.next(from: &child, until: deadline) {
+            case "\(question): yes": answers[look] = true
+            case "\(question): no": answers[look] = false
+            default: return answers
+            }
+        }
+        return answers
+    }
+
     /// ssh keeps 255 for itself, and a shell 127 for a command that is not there; both say why in their last line.
     private func failure(_ status: Int32?, _ noise: [String]) -> Answer {
         let words = noise.last ?? "it said nothing"
@@ -112,12 +133,18 @@ public struct RemoteHost {
 
 /// The other end of it: what the hidden `romulus check --report` does.
 public enum ReportService {
-    /// Answers echoes until standard input ends.
+    /// Answers echoes, and looks at what it is asked for, until standard input ends.
     public static func run() {
         write(HostSurvey.report().text)
         while let line = readLine() {
-            guard line.hasPrefix("\(ReportFormat.echo) "), line.utf8.count < 64 else { return }
-            write("\(line) \(wallClockNanoseconds())\n")
+            guard line.utf8.count <= ReportFormat.longestLineBytes else { return }
+            if let look = HostLook(line: line) {
+                write("\(line): \(look.isSo() ? "yes" : "no")\n")
+            } else if line.hasPrefix("\(ReportFormat.echo) ") {
+                write("\(line) \(wallClockNanoseconds())\n")
+            } else {
+                return
+            }
         }
     }
 

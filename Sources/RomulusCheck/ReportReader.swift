@@ -24,6 +24,7 @@ extension HostReport {
         activation = try reader.choice(.activation) { Activation(rawValue: $0) }
         moduleProblems = try reader.texts(.moduleProblem)
         dom0AvailableKiB = reader.isGiven(.dom0AvailableKiB) ? try reader.kibibytes(.dom0AvailableKiB) : nil
+        sessionsKiB = reader.isGiven(.sessionsKiB) ? try reader.kibibytes(.sessionsKiB) : 0
         if let reason = try reader.texts(.xenProblem).first {
             xen = .unknown(reason)
         } else {
@@ -95,6 +96,6 @@ private struct ReportReader {
             arbiter: try choice(.arbiter) { name in Configuration.arbiters.first { $0.key == name }?.value },
             arbiterTest: test, detectTimeoutMilliseconds: Int(try number(.detectTimeout, upTo: Self.mostMilliseconds)),
             epochLimitMiB: try mebibytes(.epochLimit),
-            pageCacheMiB: try mebibytes(.pageCache))
+            pageCacheMiB: try mebibytes(.pageCache), stagingMiB: try mebibytes(.staging))
     }
 }

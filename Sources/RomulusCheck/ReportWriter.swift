@@ -16,6 +16,7 @@ extension HostReport {
         case .unknown(let reason): writer.add(.xenProblem, reason)
         }
         if let dom0AvailableKiB { writer.add(.dom0AvailableKiB, "\(dom0AvailableKiB)") }
+        writer.add(.sessionsKiB, "\(sessionsKiB)")
         for problem in moduleProblems { writer.add(.moduleProblem, problem) }
         switch settings {
         case .known(let settings): writer.add(settings)
@@ -43,6 +44,7 @@ private struct ReportWriter {
         add(.detectTimeout, "\(settings.detectTimeoutMilliseconds)")
         if let limit = settings.epochLimitMiB { add(.epochLimit, "\(limit)") }
         if let cache = settings.pageCacheMiB { add(.pageCache, "\(cache)") }
+        if let staging = settings.stagingMiB { add(.staging, "\(staging)") }
     }
 
     var finished: String { (lines + [ReportFormat.end]).joined(separator: "\n") + "\n" }

@@ -59,11 +59,19 @@ struct Domain {
 
     var state: State { facts().state }
 
-    /// Whether anything but memory belongs to its state.
-    var hasDisks: Bool {
+    /// Whether anything but memory belongs to its state. Nothing that cannot be written to does.
+    var hasWritableDisks: Bool {
         var count: Int32 = 0
         guard let disks = libxl_device_disk_list(context, id, &count) else { return false }
-        libxl_device_disk_list_free(disks, count)
+        defer { libxl_device_disk_list_free(disks, count) }
+        return (0..<Int(count)).contains { disks[$0].readwrite != 0 && disks[$0].format != LIBXL_DISK_FORMAT_EMPTY }
+    }
+
+    /// Whether it has PCI devices of the host's.
+    var hasPassedThrough: Bool {
+        var count: Int32 = 0
+        guard let devices = libxl_device_pci_list(context, id, &count) else { return false }
+        libxl_device_pci_list_free(devices, count)
         return count > 0
     }
 

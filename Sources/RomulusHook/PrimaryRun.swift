@@ -59,6 +59,16 @@ enum PrimaryRun {
                     + " its dirty pages; use a PVH or HVM guest")
         }
         guard facts.state != .gone else { throw Refusal("there is no domain \(domain.id) any more") }
+        guard !domain.hasPassedThrough else {
+            throw Refusal(
+                "a guest with PCI devices of this host cannot be protected, because their state cannot be copied; give it vifs"
+                    + " instead, and xl pci-detach them")
+        }
+        if let file = AutoStart.file(of: guest) {
+            log.warning(
+                "\(file) starts the guest when this host boots, also while its replica runs on the backup: remove it from"
+                    + " there")
+        }
         guard let lock = try RunLock.taken(RunLock.name(uuid: facts.uuid, .primary)) else {
             throw Refusal("another xl remus protects this guest already")
         }

@@ -34,7 +34,7 @@ final class Protection {
                 "-n leaves the network output unbuffered, so that clients may see what a replica never did; -F accepts this"
             )
         }
-        if domain.hasDisks, !isUnsafeAccepted {
+        if domain.hasWritableDisks, !isUnsafeAccepted {
             log.warning(
                 "disks are not replicated: what the guest wrote since its last checkpoint stays on them after a failover"
                     + " (-F silences this)")

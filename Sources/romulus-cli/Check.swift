@@ -32,8 +32,12 @@ struct Check: ParsableCommand {
             throw ExitCode(2)
         }
         let host = host ?? ""
+        let guest = lookedAt()
+        var looks: [HostLook] = []
+        if case .present(let facts) = guest { looks = facts.looks }
         let check = PairCheck(
-            here: HostSurvey.report(), peer: host, answer: RemoteHost(ssh: host).ask(), guest: lookedAt())
+            here: HostSurvey.report(), peer: host, answer: RemoteHost(ssh: host, looks: looks).ask(), guest: guest,
+            sharedConnection: SharedConnection.path(to: host))
         try show(check.lines())
     }
 

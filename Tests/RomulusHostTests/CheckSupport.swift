@@ -12,7 +12,7 @@ extension HostReport {
         settings: .known(
             .init(
                 arbiter: .lease, arbiterTest: [.ok("etcd answers")], detectTimeoutMilliseconds: 1000,
-                epochLimitMiB: nil, pageCacheMiB: nil)), dom0AvailableKiB: 1 << 20)
+                epochLimitMiB: nil, pageCacheMiB: nil)), dom0AvailableKiB: 4 << 20)
 
     func with(_ change: (inout HostReport) -> Void) -> HostReport {
         var copy = self

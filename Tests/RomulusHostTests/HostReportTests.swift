@@ -27,7 +27,8 @@ import Testing
             $0.arbiterTest = [.ok("one"), .problem("two: do it")]
             $0.epochLimitMiB = 7
             $0.pageCacheMiB = 9
-        })
+            $0.stagingMiB = 11
+        }).with { $0.sessionsKiB = 5 }
         #expect(try readBack(full) == full)
     }
 

@@ -65,4 +65,46 @@ import Testing
         let available = try #require(report.dom0AvailableKiB)
         #expect(available > 0)
     }
+
+    @Test func xlTakesFromDom0AsItDecidesItself() {
+        func takes(_ setting: String?, _ commandLine: String = "com1=115200 dom0_mem=768M,max:768M") -> Bool {
+            Toolstack.takesFromDom0(commandLine: commandLine, setting: setting)
+        }
+        #expect(!takes(nil) && !takes("auto") && takes("on") && takes("1"))
+        #expect(takes(nil, "com1=115200") && !takes("off", "") && !takes("0", ""))
+    }
+
+    @Test func aSharedConnectionIsOneWithAControlPath() throws {
+        #expect(SharedConnection.path(in: "host b\ncontrolmaster auto\ncontrolpath /r/cm b\n") == "/r/cm b")
+        #expect(SharedConnection.path(in: "controlmaster auto\ncontrolpath none\n") == nil)
+        #expect(SharedConnection.path(in: "controlmaster false\ncontrolpersist no\n") == nil)
+        try folder.write("ssh", "#!/bin/sh\n[ \"$*\" = '-G -- hostb' ] && echo controlpath /x\n", mode: 0o755)
+        #expect(SharedConnection.path(to: "hostb", ssh: folder("ssh")) == "/x")
+    }
+
+    @Test func aGuestThatIsStartedAtBootIsFoundByItsNameInTheFile() throws {
+        try folder.write("10-web.cfg", "# name = \"no\"\nname = 'web'\nmemory = 64\n")
+        try folder.write("db", "type = 'pvh'\n")
+        try folder.write("broken", "name = = [\n")
+        #expect(AutoStart.file(of: "web", directory: folder.path) == folder("10-web.cfg"))
+        #expect(AutoStart.file(of: "db", directory: folder.path) == folder("db"))
+        #expect(AutoStart.file(of: "no", directory: folder.path) == nil)
+        #expect(AutoStart.file(of: "web", directory: "/nonexistent") == nil)
+    }
+
+    @Test func aLookIsOneLineAndAnswersForThisHost() throws {
+        #expect(HostLook(.network, "lo").isSo() && !HostLook(.network, "../lo").isSo())
+        #expect(HostLook(.program, "/bin/sh").isSo() && !HostLook(.program, "sh").isSo())
+        #expect(HostLook(.file, "/etc/passwd").isSo() && !HostLook(.file, "/nonexistent").isSo())
+        let look = HostLook(.file, "/a b")
+        #expect(HostLook(line: try #require(look.line)) == look)
+        #expect(HostLook(.file, "a\nb").line == nil && HostLook(line: "look at this") == nil)
+    }
+
+    @Test func aSessionMayStillTakeWhatItHasNotTaken() {
+        func left(_ text: String) -> UInt64 { HostSurvey.stillTakenKiB(JSON(parsing: text)!) }
+        #expect(left(#"{"buffers_kib": 1073741824, "pid": \#(getpid())}"#) > 1 << 29)
+        #expect(left(#"{"buffers_kib": 1, "pid": \#(getpid())}"#) == 0)
+        #expect(left(#"{"pid": 1}"#) == 0)
+    }
 }

@@ -20,7 +20,7 @@ import Testing
 
     @Test func theReportAndTheClockComeOverOneConnection() throws {
         let echoes = "while read -r line; do echo \"$line $(($(date +%s%N) + 5000000000))\"; done"
-        guard case .report(let report, let link, nil) = ask(report + echoes) else {
+        guard case .report(let report, let link, nil, _) = ask(report + echoes) else {
             Issue.record("no report")
             return
         }
@@ -28,6 +28,29 @@ import Testing
         let samples = try #require(link)
         #expect(samples.medianRoundTripNanoseconds > 0)
         #expect((4000...5500).contains(samples.clockDifferenceNanoseconds.inMilliseconds))
+    }
+
+    @Test func itIsAskedWhatTheGuestNeeds() {
+        let looks = [HostLook(.network, "xenbr0"), HostLook(.program, "/a b"), HostLook(.file, "/c")]
+        func answers(_ rest: String) -> [HostLook: Bool]? {
+            var host = RemoteHost(command: ["/bin/sh", "-c", report + rest])
+            host.looks = looks
+            host.echoTimeoutMilliseconds = 500
+            guard case .report(_, _, nil, let answers) = host.ask() else { return nil }
+            return answers
+        }
+        let service = """
+            while read -r line; do
+                case $line in
+                    "look file"*) echo "$line: no" ;;
+                    look*) echo "$line: yes" ;;
+                    *) echo "$line 5" ;;
+                esac
+            done
+            """
+        #expect(answers(service) == [looks[0]: true, looks[1]: true, looks[2]: false])
+        // An older Romulus goes away.
+        #expect(answers("while read -r line; do case $line in look*) exit ;; *) echo \"$line 5\" ;; esac; done") == [:])
     }
 
     @Test func whatALoginComplainsOfIsNoise() {

@@ -4,7 +4,7 @@ import Glibc
 /// A file in xl.conf's syntax, parsed by libxlutil, which is the authority on what a value is.
 ///
 /// libxlutil gives no list of the keys it has found, nor their lines, so those come from a scan of our own.
-final class ConfigurationFile {
+package final class ConfigurationFile {
     private static let longestBytes = 1 << 20
 
     private let path: String
@@ -13,7 +13,7 @@ final class ConfigurationFile {
     private let report: Report
 
     /// - Returns: nil when there is no such file.
-    static func read(path: String) throws(ConfigurationError) -> ConfigurationFile? {
+    package static func read(path: String) throws(ConfigurationError) -> ConfigurationFile? {
         guard let text = try contents(of: path) else { return nil }
         return try ConfigurationFile(text: text, path: path)
     }
@@ -58,7 +58,7 @@ final class ConfigurationFile {
         return value
     }
 
-    func string(_ key: String) throws(ConfigurationError) -> String? {
+    package func string(_ key: String) throws(ConfigurationError) -> String? {
         var value: UnsafePointer<CChar>?
         switch xlu_cfg_get_string(parsed, key, &value, 1) {
         case 0: return value.map { String(cString: $0) }

@@ -268,6 +268,9 @@ public final class BackupRelay: @unchecked Sendable {
             lastEvent: log.newestEvent,
             details: [
                 .init("arbiter", .string("\(configuration.session.arbiter)")),
+                .init(
+                    "buffers_kib",
+                    .integer(Int64((epochMemory.bytes.count >> 10) + configuration.session.pageSlots * 4))),
                 .init("silence_ms", .milliseconds(.now - lastHeardAt)),
             ])
     }

@@ -261,7 +261,13 @@ public final class PrimaryRelay: @unchecked Sendable {
             guest: configuration.session.guest, side: .primary, state: state, epoch: session.acknowledgedEpoch,
             startedAt: telemetry.statistics.startedAt, lastEvent: log.newestEvent,
             details: telemetry.details(
-                schedule: pacer.policy, arbiter: configuration.session.arbiter, held: ports.output?.held ?? held))
+                schedule: pacer.policy, arbiter: configuration.session.arbiter, held: ports.output?.held ?? held)
+                + [.init("buffers_kib", .integer(Int64(buffersKiB)))])
+    }
+
+    /// The most that the run may take in dom0: the native engine has staging of its own, as large as the relay's.
+    private var buffersKiB: Int {
+        2 * (memory.bytes.count >> 10) + (configuration.pages?.slots ?? 0) * (PageFormat.pageBytes >> 10)
     }
 
     /// What the first copy gets of the staging memory: the guest does not wait for it, and it would touch whatever there is.

@@ -1,3 +1,4 @@
+import Glibc
 import RomulusCore
 
 /// What a session says of itself when `romulus status` asks: one object of JSON. Times are milliseconds.
@@ -16,7 +17,7 @@ struct SessionStatus {
         var members: [JSON.Member] = [
             .init("guest", .string(guest)), .init("side", .string(side == .primary ? "primary" : "backup")),
             .init("state", .string(state.rawValue)), .init("epoch", .integer(Int64(clamping: epoch.rawValue))),
-            .init("running_ms", .milliseconds(.now - startedAt)),
+            .init("pid", .integer(Int64(getpid()))), .init("running_ms", .milliseconds(.now - startedAt)),
         ]
         members += details
         members.append(.init("last_event", lastEvent?.json ?? .null))
