@@ -3,7 +3,7 @@ had to say stays unsaid, whoever starts `xl remus` again. Before, somebody's tc 
 
 import time
 
-from romlab.catalogue import HELPER, PRIMARY, PRIMARY_GONE, failover, suspected
+from romlab.catalogue import BACKUP, HELPER, PRIMARY, PRIMARY_GONE, failover, suspected
 from romlab.checks import assert_answers
 from romlab.host import PRIMARY_XL
 from romlab.shell import wait_for
@@ -15,6 +15,7 @@ EXPECTS = (
     PRIMARY + r"warning: somebody \(tc, Open vSwitch\) has removed the redirect behind vif\d+\.0: its output was not held for at"
               r" most \d+ ms, and is held again$",
     PRIMARY + "error: an earlier xl remus was killed, and the copy here stands still because the backup takes over: ",
+    BACKUP + r"error: domain \d+ here already has this guest's name: two copies must not run; ",
     suspected(PRIMARY_GONE), failover(PRIMARY_GONE))
 # Until the admin has seen that it runs on the backup. The moment may be one at which the guest is suspended.
 LEAVES = (
