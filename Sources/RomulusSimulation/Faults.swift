@@ -20,6 +20,8 @@ public enum Fault: String, CaseIterable, Sendable {
     case adminStops
     case adminDestroys
     case guestShutsDown
+    /// Somebody else suspends it, keeps what it is, and destroys it here: `xl save`, `xl migrate`.
+    case guestSavedAway
     /// Nobody reaches the arbiter for a while.
     case arbiterAway
 }
@@ -59,6 +61,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
     case leakOnYield
     case overruleARefusal
     case readOldMessagesInTheirOwnTime
+    case overlookAnotherSuspension
 }
 
 public enum ArbiterChoice: String, CaseIterable, Sendable {

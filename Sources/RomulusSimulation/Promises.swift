@@ -66,6 +66,8 @@ struct Promises {
         switch fault {
         case .guestShutsDown:
             if isAnywhere, world.primary.guest.hasShutDown { fail("a guest that has shut down runs", world) }
+        case .guestSavedAway:
+            if world.backup.isActive { fail("a second copy of a guest that was saved", world) }
         case .primaryPowerCut where world.backup.session.lastEpoch == .none,
             .adminDestroys where world.backup.session.lastEpoch == .none:
             break

@@ -184,6 +184,10 @@ public struct World {
         case .adminStops: if primary.host.isRunning { primaryHandles(.stopRequested(signalName: "SIGINT")) }
         case .adminDestroys: if primary.host.isRunning { guestLeaves(.destroyed) }
         case .guestShutsDown: if primary.host.isRunning, primary.guest.runs { guestLeaves(.shutDown) }
+        case .guestSavedAway:
+            guard primary.host.isRunning, primary.guest.runs else { break }
+            if scenario.sabotage != .overlookAnotherSuspension { guestLeaves(.taken) }
+            guestLeaves(.destroyed)
         case .arbiterAway: arbiterAwayUntil = later(200...1500)
         }
     }
