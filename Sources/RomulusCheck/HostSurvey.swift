@@ -115,7 +115,8 @@ public enum HostSurvey {
             let configuration = try Configuration(path: path)
             return .known(
                 HostReport.Settings(
-                    arbiter: configuration.arbiter, arbiterTest: configuration.testPluginsAndArbiter(),
+                    arbiter: configuration.arbiter,
+                    arbiterTest: configuration.testFile(path) + configuration.testPluginsAndArbiter(),
                     detectTimeoutMilliseconds: configuration.detectTimeoutMilliseconds,
                     epochLimitMiB: configuration.epochLimitMiB, pageCacheMiB: configuration.pageCacheMiB,
                     stagingMiB: configuration.stagingMiB))

@@ -33,6 +33,8 @@ enum BackupRun {
             defer { withExtendedLifetime(lock) {} }
             try makeRoom(guest: guest, uuid: uuid, incoming: incoming, context, log)
             let configuration = try Configuration.loaded()
+            // This host's own run of earlier does not protect the guest any more.
+            if let directory = configuration.metricsDirectory { MetricsFile.remove(directory: directory, guest: guest) }
             let plugins = try PluginSet.loaded(configuration.plugins, PluginHost(.receive, guest: guest), log)
             let relay = try makeRelay(guest, config.pointee, link, back, configuration, plugins, log)
             let code =

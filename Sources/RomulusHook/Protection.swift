@@ -61,7 +61,8 @@ final class Protection {
     }
 
     func ports(_ configuration: Configuration) throws(SystemError) -> PrimaryRelay.Ports {
-        let trace: EpochTrace? = if let path = configuration.epochLogPath { try EpochTrace(path: path) } else { nil }
+        let trace: EpochTrace? =
+            if let path = configuration.epochLogPath { try EpochTrace(path: path, guest: guest) } else { nil }
         let metrics: MetricsFile? =
             if let directory = configuration.metricsDirectory {
                 try MetricsFile(directory: directory, guest: guest, log: log)

@@ -16,6 +16,6 @@ struct Test: ParsableCommand {
                 "ok       no arbiter: a backup takes over when its primary is silent; a primary whose backup is silent")
             print("         freezes the guest and waits for romulus resume or romulus yield")
         }
-        try show(settings.testPluginsAndArbiter())
+        try show(settings.testFile(file) + settings.testPluginsAndArbiter())
     }
 }

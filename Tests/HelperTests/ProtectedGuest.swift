@@ -99,7 +99,7 @@ final class ProtectedGuest: Sendable {
             ports: .init(
                 guest: freezer.port(leave: settings.guestLeave), output: output,
                 arbiter: try ArbiterDesk { _ in primaryVerdict },
-                trace: try settings.trace.map { try EpochTrace(path: $0) },
+                trace: try settings.trace.map { try EpochTrace(path: $0, guest: "test") },
                 plugins: try EpochPlugins(plugins.primary)), log: log)
         backup = try BackupRelay(
             link: wire.exit.descriptor, back: backWire.entry.descriptor,

@@ -215,4 +215,32 @@ import Testing
         #expect(configuration.stagingBytes(guestKiB: 64 << 20) == 512 << 20)
         #expect(configuration.epochLimitBytes(guestKiB: 1 << 20) == (1024 + 64) << 20)
     }
+
+    /// Each page has eight bytes beside it: of 40 GiB they are more than 64 MiB.
+    @Test func anEpochOfAllOfALargeGuestIsWithinItsLimit() {
+        let pages = 40 << 18
+        #expect(Configuration().epochLimitBytes(guestKiB: 40 << 20) > pages * (4096 + 8) + (16 << 20))
+    }
+
+    @Test func aPasswordThatEverybodyMayReadIsAProblem() throws {
+        let folder = TestFolder()
+        try folder.write("conf", "", mode: 0o644)
+        var configuration = Configuration()
+        #expect(configuration.testFile(folder("conf")).isEmpty)
+        configuration.fenceOptions = ["ip=10.0.0.2", "password=secret"]
+        let lines = configuration.testFile(folder("conf"))
+        #expect(lines.count == 1 && lines[0].isProblem && lines[0].text.hasSuffix("chmod 640 \(folder("conf"))"))
+        chmod(folder("conf"), 0o640)
+        #expect(configuration.testFile(folder("conf")).isEmpty)
+    }
+
+    @Test func memoryThatIsNotSetIsNoTrap() {
+        #expect(Configuration().epochLimitBytes(guestKiB: .max) == 1 << 40)
+    }
+
+    /// The kernel's plug counts bytes in 32 bits, of which libnl takes 31.
+    @Test func aBufferThatThePlugCannotCountIsRefused() throws {
+        #expect(try load("netbuf_limit_kib = 2097151").netbufLimitKiB == 2_097_151)
+        #expect(throws: ConfigurationError.self) { _ = try load("netbuf_limit_kib = 2097152") }
+    }
 }

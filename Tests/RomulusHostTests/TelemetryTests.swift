@@ -124,14 +124,21 @@ import Testing
         }
     }
 
-    @Test func theMetricsFileIsWholeAndEndsWithTheRun() throws {
+    /// A run that was killed leaves its numbers behind, and with them the claim that the guest is protected.
+    @Test func theMetricsFileIsThereWhileTheRunIs() throws {
+        try folder.write("romulus-a_b.prom", "stale")
         let file = try MetricsFile(directory: folder.path, guest: "a/b", log: Log(guest: ""))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
         var telemetry = RunTelemetry(guest: "a/b", trace: nil, metrics: file)
         telemetry.isNow(.protected, held: HeldOutput(packets: 3))
+        var text: String?
+        for _ in 0..<80 where text == nil {
+            usleep(100_000)
+            text = try? String(contentsOfFile: folder("romulus-a_b.prom"), encoding: .utf8)
+        }
+        #expect(text?.contains("romulus_protected{guest=\"a/b\"} 1\n") == true)
         telemetry.close()
-        let text = try String(contentsOfFile: folder("romulus-a_b.prom"), encoding: .utf8)
-        #expect(text.contains("romulus_protected{guest=\"a/b\"} 0\n"))
-        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == ["romulus-a_b.prom"])
+        #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).isEmpty)
     }
 
     @Test func whereMetricsCannotBeWrittenOneLineSaysSo() throws {
@@ -142,12 +149,20 @@ import Testing
         #expect(log.newestEvent?.text.contains("metrics cannot be written") == true)
     }
 
+    // MARK: Lines
+
+    @Test func aGuestsNameStaysWithinItsLine() {
+        let log = Log(guest: "web\u{1B}[2J\nromulus: db: note: all is well")
+        log.note("protected")
+        #expect(log.newestEvent?.guest == "web [2J romulus: db: note: all is well")
+    }
+
     // MARK: A run's numbers
 
     @Test func anEpochIsPutTogetherOnceAllOfItIsKnown() throws {
         let epoch = completed(2, pauseMilliseconds: 20)
         var telemetry = RunTelemetry(
-            guest: "web", trace: try EpochTrace(path: folder("trace")), metrics: nil)
+            guest: "web", trace: try EpochTrace(path: folder("trace"), guest: "web"), metrics: nil)
         for number in [UInt64(1), 2] {
             let one = completed(number, pauseMilliseconds: 20)
             telemetry.resumed(one.times)
@@ -159,6 +174,7 @@ import Testing
         #expect(telemetry.committed(Epoch(rawValue: 3)) == nil)
         let lines = try String(contentsOfFile: folder("trace"), encoding: .utf8).split(separator: "\n")
         #expect(lines.count == 3 && lines[2].hasPrefix("2,2000000,1000,"))
+        #expect(lines[0].hasSuffix(",acknowledged_us,guest") && lines[2].hasSuffix(",web"))
         let status = JSON.object(
             telemetry.details(schedule: .fixed(periodNanoseconds: 1), arbiter: .lease, held: HeldOutput(packets: 2)))
         #expect(status["pause_ms"] == .number(20) && status["schedule"] == "fixed" && status["arbiter"] == "lease")

@@ -1,3 +1,4 @@
+import Glibc
 import RomulusCore
 
 extension Configuration {
@@ -13,6 +14,20 @@ extension Configuration {
             return loaded + (arbiter?.test() ?? [])
         } catch {
             return [.problem("\(error)")]
+        }
+    }
+
+    /// What is wrong with the file that it was read from: a secret in it that everybody may read.
+    public func testFile(_ path: String) -> [CheckLine] {
+        var about = stat()
+        guard stat(path, &about) == 0, about.st_mode & 0o007 != 0, holdsSecret else { return [] }
+        return [.problem("\(path) holds a password, and everybody may read it: chmod 640 \(path)")]
+    }
+
+    private var holdsSecret: Bool {
+        (fenceOptions + leaseOptions).contains { option in
+            let name = option.prefix { $0 != "=" }
+            return ["password", "passwd", "--password", "--user"].contains(String(name))
         }
     }
 

@@ -12,7 +12,7 @@ public struct Configuration: Equatable, Sendable {
     public var schedule = SchedulePolicy.fixed(periodNanoseconds: .nanoseconds(milliseconds: 200))
     /// MiB of memory for dirty pages that wait for the link; nil is a quarter of the guest's, from 16 to 512.
     public var stagingMiB: Int?
-    /// MiB that one epoch may take on the backup; nil is the guest's memory and 64 MiB more.
+    /// MiB that one epoch may take on the backup; nil is the guest's memory and 64 MiB, or a 256th of it, more.
     public var epochLimitMiB: Int?
     /// KiB of the guest's output that may wait, per network device.
     public var netbufLimitKiB = 32_768
@@ -63,7 +63,7 @@ public struct Configuration: Equatable, Sendable {
         }
         stagingMiB = try file.integer(Key.staging.rawValue, in: 4...1_048_576)
         epochLimitMiB = try file.integer(Key.epochLimit.rawValue, in: 4...1_048_576)
-        if let value = try file.integer(Key.netbufLimit.rawValue, in: 64...4_194_303) { netbufLimitKiB = value }
+        if let value = try file.integer(Key.netbufLimit.rawValue, in: 64...2_097_151) { netbufLimitKiB = value }
         if let choice = try file.choice(Key.engine.rawValue, of: Self.engines) { engine = choice }
         pageCacheMiB = try file.integer(Key.pageCache.rawValue, in: 1...1_048_576)
         if let choice = try file.choice(Key.compression.rawValue, of: Self.compressions) { compression = choice }
@@ -173,6 +173,9 @@ public struct Configuration: Equatable, Sendable {
         arbiters.first { $0.value == arbiter }?.key ?? "\(arbiter)"
     }
 
+    /// What the file may ask for at most. libxl has all ones for memory that is not set.
+    private static let mostEpochKiB: UInt64 = 1 << 30
+
     public var patienceNanoseconds: Int64 { .nanoseconds(milliseconds: stockDetectTimeoutMilliseconds) }
 
     public func stagingBytes(guestKiB: UInt64) -> Int {
@@ -188,7 +191,9 @@ public struct Configuration: Equatable, Sendable {
 
     public func epochLimitBytes(guestKiB: UInt64) -> Int {
         if let epochLimitMiB { return epochLimitMiB << 20 }
-        return (Int(clamping: guestKiB) + 64 << 10) << 10
+        // Each page has eight bytes beside it, so that a large guest needs more than a fixed amount.
+        let kibibytes = Int(clamping: min(guestKiB, Self.mostEpochKiB))
+        return min(kibibytes + max(64 << 10, kibibytes / 256), Int(Self.mostEpochKiB)) << 10
     }
 }
 

@@ -20,8 +20,8 @@ public struct Log: Sendable {
     ///   - guest: the guest's name; empty where there is none yet.
     ///   - role: what a reader is to know of who speaks, as in "backup".
     public init(guest: String, role: String = "", events: EventFile? = nil) {
-        self.guest = guest
-        speaker = role.isEmpty ? guest : "\(guest) (\(role))"
+        self.guest = Self.cleaned(guest)
+        speaker = role.isEmpty ? self.guest : "\(self.guest) (\(role))"
         self.events = events
     }
 
@@ -42,7 +42,7 @@ public struct Log: Sendable {
 
     private func write(_ level: Event.Level, _ text: String) {
         // A line is a line, whatever the other side put into a farewell.
-        let clean = String(text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : Character($0) })
+        let clean = Self.cleaned(text)
         let prefix = speaker.isEmpty ? "romulus: " : "romulus: \(speaker): "
         let shown = prefix + (level == .note ? "" : "\(level.rawValue): ") + clean
         let line = Array("\(shown)\n".utf8)
@@ -52,6 +52,11 @@ public struct Log: Sendable {
         let event = Event(time: Int64(time(nil)), guest: guest, level: level, text: clean)
         newest.event.withLock { $0 = event }
         events?.append(event)
+    }
+
+    /// Without what moves a terminal's cursor or ends a line.
+    static func cleaned(_ text: String) -> String {
+        String(text.unicodeScalars.map { $0.value < 0x20 || (0x7F..<0xA0).contains($0.value) ? " " : Character($0) })
     }
 
     private static func priority(_ level: Event.Level) -> Int32 {

@@ -6,15 +6,18 @@ import RomulusCore
 /// Used on the relay's thread only.
 public final class EpochTrace {
     private let file: Descriptor
+    /// As a field: several guests may write to one file.
+    private let guest: String
 
     /// Appends to the file at `path`, which begins with a line of names when it is new.
-    public init(path: String) throws(SystemError) {
+    public init(path: String, guest: String) throws(SystemError) {
         let raw = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
         guard raw >= 0 else { throw SystemError("open") }
         file = Descriptor(owning: raw)
+        self.guest = Self.field(guest)
         if lseek(raw, 0, SEEK_END) == 0 {
             let parts = EpochTimes.partNames.map { "\($0)_us," }.joined()
-            write("epoch,requested_us,\(parts)pause_us,pages,bytes,link_bytes,sent_us,acknowledged_us\n")
+            write("epoch,requested_us,\(parts)pause_us,pages,bytes,link_bytes,sent_us,acknowledged_us,guest\n")
         }
     }
 
@@ -26,7 +29,14 @@ public final class EpochTrace {
             times.pauseNanoseconds / 1000, Int64(epoch.size.pages), Int64(epoch.size.streamBytes),
             Int64(epoch.size.linkBytes), (epoch.sentAt - times.resumed) / 1000, epoch.acknowledgeNanoseconds / 1000,
         ]
-        write(fields.map(String.init).joined(separator: ",") + "\n")
+        write(fields.map(String.init).joined(separator: ",") + ",\(guest)\n")
+    }
+
+    /// In quotes where it has to be (RFC 4180).
+    private static func field(_ text: String) -> String {
+        let clean = Log.cleaned(text)
+        guard clean.contains(",") || clean.contains("\"") else { return clean }
+        return "\"" + clean.map { $0 == "\"" ? "\"\"" : String($0) }.joined() + "\""
     }
 
     private func write(_ text: String) {

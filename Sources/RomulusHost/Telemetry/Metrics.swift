@@ -91,7 +91,7 @@ public struct Metrics: Equatable, Sendable {
     }
 }
 
-/// Keeps a file of metrics up to date, from a thread of its own: a slow disk is not to hold a checkpoint up.
+/// Keeps a file of metrics up to date while a run lasts, from a thread of its own: a slow disk is not to hold a checkpoint up.
 public final class MetricsFile {
     private static let intervalNanoseconds: Int64 = 5_000_000_000
 
@@ -107,7 +107,8 @@ public final class MetricsFile {
 
     /// - Parameter directory: node_exporter's `--collector.textfile.directory`.
     public init(directory: String, guest: String, log: Log) throws(SystemError) {
-        path = "\(directory)/romulus-\(RunLock.fileName(guest)).prom"
+        Self.remove(directory: directory, guest: guest)
+        path = Self.path(directory, guest)
         wakeUp = try Descriptor.event()
         let (path, raw, shared) = (path, wakeUp.raw, Shared())
         self.shared = shared
@@ -125,7 +126,10 @@ public final class MetricsFile {
                         "metrics cannot be written to \(path) (\(String(cString: strerror(errno)))): make the directory"
                             + " that metrics_directory in /etc/xen/romulus.conf names; protection goes on without")
                 }
-                if isLast { return }
+                if isLast {
+                    unlink(path)
+                    return
+                }
                 polls.reset()
                 polls.add(raw, reading: true)
                 polls.wait(until: .now + MetricsFile.intervalNanoseconds)
@@ -133,9 +137,16 @@ public final class MetricsFile {
         }
     }
 
+    /// What a run left behind that was killed, or whose host died, would go on claiming that the guest is protected.
+    public static func remove(directory: String, guest: String) { unlink(path(directory, guest)) }
+
+    private static func path(_ directory: String, _ guest: String) -> String {
+        "\(directory)/romulus-\(RunLock.fileName(guest)).prom"
+    }
+
     func update(_ metrics: Metrics) { shared.newest.withLock { $0 = metrics } }
 
-    /// The last numbers are on the disk, or will not be.
+    /// The file is gone.
     func close() {
         shared.isClosed.store(true, ordering: .releasing)
         wakeUp.signal()

@@ -49,8 +49,8 @@ class EpochFollower(LineFollower):
 
     @property
     def epochs(self) -> list[EpochLine]:
-        return [EpochLine(moment, *map(int, line.split(","))) for moment, line in list(self.lines)
-                if re.fullmatch(r"\d+(,-?\d+)+", line)]
+        return [EpochLine(moment, *map(int, line.split(",")[:-1])) for moment, line in list(self.lines)
+                if re.fullmatch(r"\d+(,-?\d+)+,[^,]+", line)]
 
 
 class Protection(Stoppable):
