@@ -5,6 +5,8 @@ struct StatusTable {
     private struct Column: Sendable {
         var head: String
         var isLeft = false
+        /// Goes first where there is no room for all.
+        var isDetail = false
         var cell: @Sendable (JSON) -> String
     }
 
@@ -15,12 +17,12 @@ struct StatusTable {
         Column(head: "EPOCH") { whole($0["epoch"]) },
         Column(head: "PERIOD") { tenths($0["period_ms"]) },
         Column(head: "PAUSE") { tenths($0["pause_ms"]) },
-        Column(head: "SUSPEND") { part($0, "suspend") },
-        Column(head: "LOG") { part($0, "log") },
-        Column(head: "COPY") { part($0, "copy") },
-        Column(head: "STATE") { part($0, "state") },
-        Column(head: "HOLD") { part($0, "hold") },
-        Column(head: "RESUME") { part($0, "resume") },
+        Column(head: "SUSPEND", isDetail: true) { part($0, "suspend") },
+        Column(head: "LOG", isDetail: true) { part($0, "log") },
+        Column(head: "COPY", isDetail: true) { part($0, "copy") },
+        Column(head: "STATE", isDetail: true) { part($0, "state") },
+        Column(head: "HOLD", isDetail: true) { part($0, "hold") },
+        Column(head: "RESUME", isDetail: true) { part($0, "resume") },
         Column(head: "PAGES") { whole($0["pages"]) },
         Column(head: "KIB") { $0["link_bytes"]?.double.map { tenths($0 / 1024) } ?? "-" },
         Column(head: "RATIO", cell: { ratio($0) }),
@@ -30,13 +32,19 @@ struct StatusTable {
 
     let lines: [String]
 
-    init(_ statuses: [JSON]) {
-        let rows = [Self.columns.map(\.head)] + statuses.map { status in Self.columns.map { $0.cell(status) } }
-        let widths = Self.columns.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
-        lines = rows.map { row in
+    /// - Parameter width: what there is for a line. Where that is too little the parts of the pause are left out.
+    init(_ statuses: [JSON], width: Int = .max) {
+        let all = Self.lines(statuses, Self.columns)
+        lines = (all.first?.count ?? 0) <= width ? all : Self.lines(statuses, Self.columns.filter { !$0.isDetail })
+    }
+
+    private static func lines(_ statuses: [JSON], _ columns: [Column]) -> [String] {
+        let rows = [columns.map(\.head)] + statuses.map { status in columns.map { $0.cell(status) } }
+        let widths = columns.indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
+        return rows.map { row in
             row.indices.map { column in
                 let padding = String(repeating: " ", count: widths[column] - row[column].count)
-                return Self.columns[column].isLeft ? row[column] + padding : padding + row[column]
+                return columns[column].isLeft ? row[column] + padding : padding + row[column]
             }.joined(separator: "  ")
         }
     }

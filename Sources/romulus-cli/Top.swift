@@ -21,10 +21,11 @@ struct Top: ParsableCommand {
         var looks = 0
         while true {
             let statuses = try Sessions.statuses()
-            let screen = Self.screen(statuses, at: Int64(time(nil)))
+            let width = isTerminal ? terminalWidth() : .max
+            let screen = Self.screen(statuses, at: Int64(time(nil)), width: width)
             print(
                 isTerminal
-                    ? Self.clear + screen.map { Self.cut($0, terminalWidth()) }.joined(separator: "\n")
+                    ? Self.clear + screen.map { Self.cut($0, width) }.joined(separator: "\n")
                     : screen.joined(separator: "\n"))
             fflush(nil)
             looks += 1
@@ -36,10 +37,10 @@ struct Top: ParsableCommand {
     /// Home, and everything behind it away: ECMA-48, as every terminal has it.
     private static let clear = "\u{1B}[H\u{1B}[J"
 
-    static func screen(_ statuses: [JSON], at time: Int64) -> [String] {
+    static func screen(_ statuses: [JSON], at time: Int64, width: Int = .max) -> [String] {
         let head =
             "romulus top, \(localTime(time)): \(statuses.count) session\(statuses.count == 1 ? "" : "s"); times in ms"
-        return [head, ""] + StatusTable(statuses).lines + [""] + StatusTable.newestEvents(statuses)
+        return [head, ""] + StatusTable(statuses, width: width).lines + [""] + StatusTable.newestEvents(statuses)
     }
 
     private static func cut(_ line: String, _ width: Int) -> String { String(line.prefix(width)) }

@@ -37,6 +37,14 @@ import Testing
         #expect(screen.last!.hasSuffix("  web  note: protected: all is well"))
     }
 
+    /// A terminal of 80 columns would cut the last ones.
+    @Test func aNarrowScreenLeavesThePartsOfThePauseOut() {
+        let lines = StatusTable([primary, backup], width: 100).lines
+        #expect(lines.allSatisfy { $0.count <= 100 } && lines[0].hasSuffix("HELD") && !lines[0].contains("SUSPEND"))
+        #expect(StatusTable([primary], width: 500).lines == StatusTable([primary]).lines)
+        #expect(Top.screen([primary], at: 0, width: 80)[2].count <= 80)
+    }
+
     @Test(arguments: [
         ["top", "-d", "0"], ["top", "-n", "0"], ["events", "-n", "-1"], ["status", "a", "b"], ["nonsense"],
     ])
