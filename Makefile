@@ -106,16 +106,17 @@ install-library: $(BUILD)/libromulus.so.0  ## what a host needs that protects gu
 	$(call FILL,755,Sources/Launcher/xl Sources/Launcher/romulus-save-helper,$(LIBDIR)/romulus)
 	$(call FILL,755,Sources/Launcher/romulus-activate Sources/Launcher/romulus-deactivate,$(SBINDIR))
 	[ -e $(DESTDIR)$(SYSCONFDIR)/xen/romulus.conf ] || \
-	    { $(call PUT,644,Sources/Launcher/romulus.conf,$(SYSCONFDIR)/xen); }
+	    { $(call PUT,640,Sources/Launcher/romulus.conf,$(SYSCONFDIR)/xen); }
 	$(call PUT,644,$(wildcard xl-config-examples/*.service),$(UNITDIR))
 	$(call PUT,644,$(wildcard docs/man/*.5),$(MANDIR)/man5)
+	$(call PUT,644,$(wildcard docs/man/romulus-*.8),$(MANDIR)/man8)
 	$(call PUT,644,README.md $(wildcard docs/*.md docs/*.svg),$(DOCDIR))
 	$(call PUT,644,$(EXAMPLES),$(DOCDIR)/examples)
 
 install-tools: $(BUILD)/romulus $(BUILD)/completion/romulus  ## the command
 	$(call PUT,755,$<,$(SBINDIR))
 	$(call PUT,644,$(BUILD)/completion/romulus,$(COMPLETIONDIR))
-	$(call PUT,644,$(wildcard docs/man/*.8),$(MANDIR)/man8)
+	$(call PUT,644,docs/man/romulus.8,$(MANDIR)/man8)
 
 install-dev:  ## what a plugin is written with
 	$(call PUT,644,$(wildcard Sources/RomulusPlugin/include/romulus.h),$(INCLUDEDIR))

@@ -125,4 +125,16 @@ import Testing
             #expect(!FileManager.default.fileExists(atPath: xl + ".romulus-stock"))
         }
     }
+
+    /// Without dpkg an upgrade of Xen puts its new xl over the launcher; the old one is still aside.
+    @Test func deactivatingDoesNotPutAnOldXlOverANewerOne() throws {
+        let xl = folder("bin/xl")
+        let environment = ["ROMULUS_XL": xl]
+        #expect(try Program.run("\(installed)/romulus-activate", [], environment).status == 0)
+        try FileManager.default.removeItem(atPath: xl)
+        try write("#!/bin/sh\necho newer\n", to: "bin/xl")
+        #expect(try Program.run("\(installed)/romulus-deactivate", [], environment).status == 0)
+        #expect(try Program.run(xl, []).output == "newer\n")
+        #expect(!FileManager.default.fileExists(atPath: xl + ".romulus-stock"))
+    }
 }
