@@ -144,7 +144,7 @@ extension ProtectionTests {
             try guest.waitForCommits(3)
             isLarge.set(true)
             let ending = try guest.end()
-            guest.expectDiscard(ending, cause: "epoch_limit_mib", "epoch too large")
+            guest.expectDiscard(ending, cause: "epoch_limit_mib (2 on the backup)", "epoch too large")
             #expect(ending.primary.end.fate == .goesOn(.discarded), "\(ending.primary.end)")
         }
     }

@@ -29,26 +29,6 @@ extension ProtectionTests {
             try guest.expectFailover(ending, "slow restore")
         }
 
-        @Test func anEpochBeyondTheLimitFailsOverToTheOneBefore() throws {
-            let isLarge = Shared(false)
-            let source = Shared<SimulatedDomain?>(nil)
-            let guest = try ProtectedGuest(
-                in: folder,
-                .init(
-                    epochLimitBytes: 2 << 20,
-                    whileSuspended: {
-                        guard isLarge.value, let domain = source.value else { return }
-                        for page in 0..<UInt64(900) { simxen_mark_dirty(domain.raw, page) }
-                    }))
-            source.set(guest.source)
-            try guest.waitForCommits(3)
-            isLarge.set(true)
-            let ending = try guest.end()
-            try guest.expectFailover(ending, "large epoch")
-            guard case .failOver(let cause) = ending.backup.end else { return }
-            #expect(cause.contains("\(2 << 20)"), "the admin learns which limit: \(cause)")
-        }
-
         @Test func aFullLinkDoesNotKeepTheRunFromBeingStopped() throws {
             let guest = try ProtectedGuest(
                 in: folder,
