@@ -51,7 +51,7 @@ public func romulusDisableDeath(_ context: OpaquePointer?, _ watch: OpaquePointe
 @_cdecl("libxl_event_wait")
 public func romulusEventWait(
     _ context: OpaquePointer?, _ event: UnsafeMutablePointer<UnsafeMutablePointer<libxl_event>?>?, _ mask: UInt64,
-    _ predicate: libxl_event_predicate?, _ predicateUser: UnsafeMutableRawPointer?
+    _ predicate: Stock.EventPredicate?, _ predicateUser: UnsafeMutableRawPointer?
 ) -> Int32 {
     GuestKeeper.wait(context, event, mask, predicate, predicateUser)
 }
