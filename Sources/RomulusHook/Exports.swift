@@ -47,11 +47,14 @@ public func romulusDisableDeath(_ context: OpaquePointer?, _ watch: OpaquePointe
     GuestKeeper.disable(context, watch)
 }
 
+/// libxl_event.h's libxl_event_predicate, spelled out: of that name the importer makes a block.
+public typealias EventPredicate = @convention(c) (UnsafePointer<libxl_event>?, UnsafeMutableRawPointer?) -> Int32
+
 /// libxl_event.h; called by the xl that keeps a guest.
 @_cdecl("libxl_event_wait")
 public func romulusEventWait(
     _ context: OpaquePointer?, _ event: UnsafeMutablePointer<UnsafeMutablePointer<libxl_event>?>?, _ mask: UInt64,
-    _ predicate: Stock.EventPredicate?, _ predicateUser: UnsafeMutableRawPointer?
+    _ predicate: EventPredicate?, _ predicateUser: UnsafeMutableRawPointer?
 ) -> Int32 {
     GuestKeeper.wait(context, event, mask, predicate, predicateUser)
 }

@@ -48,7 +48,7 @@ enum GuestKeeper {
 
     static func wait(
         _ context: OpaquePointer?, _ result: UnsafeMutablePointer<UnsafeMutablePointer<libxl_event>?>?, _ mask: UInt64,
-        _ predicate: Stock.EventPredicate?, _ predicateUser: UnsafeMutableRawPointer?
+        _ predicate: EventPredicate?, _ predicateUser: UnsafeMutableRawPointer?
     ) -> Int32 {
         while true {
             let code = Stock.eventWait(context, result, mask, predicate, predicateUser)

@@ -19,8 +19,6 @@ enum Stock {
     typealias EnableDeath =
         @convention(c) (OpaquePointer?, UInt32, libxl_ev_user, UnsafeMutablePointer<OpaquePointer?>?) -> Int32
     typealias DisableDeath = @convention(c) (OpaquePointer?, OpaquePointer?) -> Void
-    /// Spelled out: of the header's name for it the importer makes a block.
-    typealias EventPredicate = @convention(c) (UnsafePointer<libxl_event>?, UnsafeMutableRawPointer?) -> Int32
     typealias EventWait =
         @convention(c) (
             OpaquePointer?, UnsafeMutablePointer<UnsafeMutablePointer<libxl_event>?>?, UInt64, EventPredicate?,
