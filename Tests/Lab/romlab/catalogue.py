@@ -59,6 +59,8 @@ def destroyed(cause: str, why: str) -> str:
             r" the backup$")
 
 
+# Of a guest that was created by an xl without Romulus.
+NO_KEEPER = PRIMARY + r"warning: no xl that minds checkpoints stays behind \w+ "
 VIF_GONE = PRIMARY + r"vif\d+\.\d+ has gone and is let go$"
 HEARD_AGAIN = PRIMARY + "the backup was heard again before its deadline: the guest goes on, protected$"
 STALE_BUFFER = PRIMARY + r"removed rom\d+\.\d+, the network buffer that an earlier run had left behind$"

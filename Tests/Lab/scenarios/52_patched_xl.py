@@ -1,7 +1,7 @@
 """A Xen with patches/ needs no preload: its xl loads Romulus, a power cut is survived; else it is as stock xl."""
 
 from romlab import patched
-from romlab.catalogue import FAREWELL, PRIMARY, PRIMARY_SILENT, discarded, failover
+from romlab.catalogue import FAREWELL, NO_KEEPER, PRIMARY, PRIMARY_SILENT, discarded, failover
 from romlab.checks import assert_answers, assert_goes_on, assert_preload_is_contained, wait_gone
 from romlab.guest import Prober
 from romlab.protection import watch_failover
@@ -15,6 +15,7 @@ WITH_HELPER = f"env LIBXL_SAVE_HELPER={patched.FOLDER}/libxl-save-helper {XL}"
 # Calls the patched xl on the other side, where `xl` is still Debian's; takes what xl remus gives to ssh.
 TRANSPORT = f"{patched.FOLDER}/ssh"
 EXPECTS = (
+    NO_KEEPER,
     PRIMARY + r"error: checkpointing failed \(the save helper knows nothing of Romulus; .*"
     r"(its replica is discarded|there was no complete replica)$",
     # Stock's helper, which Romulus takes the stream away from.
