@@ -79,7 +79,7 @@ package final class Toolstack {
         guard let disks = libxl_device_disk_list(context, id, &count) else { return [] }
         defer { libxl_device_disk_list_free(disks, count) }
         return (0..<Int(count)).compactMap {
-            guard disks[$0].readwrite != 0, disks[$0].format != LIBXL_DISK_FORMAT_EMPTY else { return nil }
+            guard disks[$0].canBeWritten else { return nil }
             return disks[$0].vdev.map { String(cString: $0) } ?? "?"
         }
     }
@@ -145,13 +145,8 @@ package enum ToolstackError: Error, CustomStringConvertible {
 /// The program that emulates a guest's devices, as it was started: that path is what libxl will start on the backup.
 private enum DeviceModel {
     static func program(of id: UInt32) -> String? {
-        guard let store = xs_open(0) else { return nil }
-        defer { xs_close(store) }
-        var length: UInt32 = 0
-        guard let bytes = xs_read(store, 0, "/local/domain/\(id)/image/device-model-pid", &length) else { return nil }
-        defer { free(bytes) }
-        let pid = String(decoding: UnsafeRawBufferPointer(start: bytes, count: Int(length)), as: UTF8.self)
-        guard pid.allSatisfy(\.isNumber), let line = try? FileContents.read("/proc/\(pid)/cmdline", limitBytes: 4096)
+        guard let pid = XenstoreConnection().read("/local/domain/\(id)/image/device-model-pid"),
+            pid.allSatisfy(\.isNumber), let line = try? FileContents.read("/proc/\(pid)/cmdline", limitBytes: 4096)
         else { return nil }
         let program = String(decoding: line.prefix { $0 != 0 }, as: UTF8.self)
         return program.hasPrefix("/") ? program : nil

@@ -64,7 +64,7 @@ struct Domain {
         var count: Int32 = 0
         guard let disks = libxl_device_disk_list(context, id, &count) else { return false }
         defer { libxl_device_disk_list_free(disks, count) }
-        return (0..<Int(count)).contains { disks[$0].readwrite != 0 && disks[$0].format != LIBXL_DISK_FORMAT_EMPTY }
+        return (0..<Int(count)).contains { disks[$0].canBeWritten }
     }
 
     /// Whether it has PCI devices of the host's.

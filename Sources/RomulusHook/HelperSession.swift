@@ -234,7 +234,7 @@ final class HelperSession: @unchecked Sendable {
             return
         }
         if isGuestSuspended(own) { _ = xc_domain_resume(own, domain, 1) }
-        (try? Leftovers(of: domain, store: NetbufRecord(domainID: domain).store))?.release(log)
+        (try? Leftovers(of: domain))?.release(log)
         log.error("xl remus was killed before there was a replica: the guest goes on here, unprotected")
     }
 }

@@ -256,7 +256,7 @@ extension Configuration {
 extension Leftovers {
     static func found(of domainID: UInt32) throws(Refusal) -> Leftovers {
         do throws(NetworkBufferError) {
-            return try Leftovers(of: domainID, store: NetbufRecord(domainID: domainID).store)
+            return try Leftovers(of: domainID)
         } catch {
             throw Refusal("this host's network cannot be looked at: \(error)")
         }

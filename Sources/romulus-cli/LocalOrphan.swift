@@ -41,6 +41,6 @@ final class LocalOrphan: OrphanHost {
     func wait(milliseconds: Int) { usleep(useconds_t(milliseconds * 1000)) }
 
     private var leftovers: Leftovers? {
-        try? Leftovers(of: guest.id, store: NetbufRecord(domainID: guest.id).store)
+        try? Leftovers(of: guest.id)
     }
 }

@@ -107,22 +107,14 @@ import Testing
         #expect(network.seen == ["slipped through", "first", "second"])
     }
 
-    @Test func aPlugThatSomebodyRemovesIsMadeAgain() throws {
-        network.plug(in: "vif5.0", backend: vif(5))
-        let one = try protect(5, sending: "lost", from: "vif5.0")
-        network.removePlug("rom5.0")
-        try one.linksChanged()
-        network.send("second", from: "vif5.0")
-        #expect(network.seen == [])
-        try one.holdEpoch()
-        try one.releaseEpoch()
-        #expect(network.seen == ["second"])
-    }
+    @Test func aPlugThatSomebodyRemovesIsMadeAgain() throws { try expectMadeAgain { $0.removePlug("rom5.0") } }
 
-    @Test func aBufferDeviceThatSomebodyRemovesIsMadeAgain() throws {
+    @Test func aBufferDeviceThatSomebodyRemovesIsMadeAgain() throws { try expectMadeAgain { $0.remove("rom5.0") } }
+
+    private func expectMadeAgain(after remove: (SimulatedNetwork) -> Void) throws {
         network.plug(in: "vif5.0", backend: vif(5))
         let one = try protect(5, sending: "lost", from: "vif5.0")
-        network.remove("rom5.0")
+        remove(network)
         try one.linksChanged()
         network.send("second", from: "vif5.0")
         #expect(network.seen == [])

@@ -69,7 +69,7 @@ import Testing
             "ip link add rom6.1 type ifb", "ip link add vif8.0 type veth peer name far8",
             "ip link add rom8.0 type ifb", "ip link add roman type veth peer name far",
         ]) {
-            (try? Leftovers(of: 5, store: .naming([:])))?.drop(Log(guest: "test"))
+            (try? Leftovers(on: RoutingSocket(), of: 5, store: .naming([:])))?.drop(Log(guest: "test"))
             let left = Self.links()
             #expect(!left.contains("rom5.0") && !left.contains("rom6.1"))
             #expect(left.contains("rom8.0") && left.contains("roman") && left.contains("vif5.0"))

@@ -65,8 +65,8 @@ const char *romulus_launch_value(enum romulus_launch_variable variable);
 
 /*
  * Starts a program (found as execvp finds it) with `in`, `out` and `errors` as its standard descriptors, no other
- * descriptor, and no signal caught, ignored or blocked. Its environment is this process's where `environment` is NULL. libxl reaps every child of its process that it can see, and warns
- * of it; so between the two stands a keeper, a child whose end sends no signal and which waitpid does not show to libxl.
+ * descriptor, and no signal caught, ignored or blocked. Its environment is this process's where `environment` is NULL.
+ * libxl reaps every child of its process that it can see, and warns of it; so between the two stands a keeper, a child whose end sends no signal and which waitpid does not show to libxl.
  * Returns the keeper's pid, which is also the number of the program's process group, or -1 with errno.
  */
 pid_t romulus_spawn(char *const argv[], char **environment, int in, int out, int errors);

@@ -12,6 +12,12 @@ public struct DirtyScan {
         self.pageCount = pageCount
     }
 
+    /// The next dirty page; nil at the end.
+    public mutating func next() -> Int? {
+        var page: UInt64 = 0
+        return withUnsafeMutablePointer(to: &page) { next(into: .init(start: $0, count: 1)) } > 0 ? Int(page) : nil
+    }
+
     /// The next dirty pages in their order, as many as there is room for.
     ///
     /// - Returns: how many; 0 at the end.

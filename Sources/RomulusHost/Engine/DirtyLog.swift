@@ -97,10 +97,7 @@ final class DirtyLog {
     private func giveBack() {
         isOn = false
         var scan = scan
-        var entry: UInt64 = 0
-        while withUnsafeMutablePointer(to: &entry, { scan.next(into: .init(start: $0, count: 1)) }) > 0 {
-            try? LogWitness.mark(Int(entry), interface, domain)
-        }
+        while let page = scan.next() { try? LogWitness.mark(page, interface, domain) }
     }
 
     // MARK: Reading it

@@ -39,10 +39,7 @@ public final class StockWatch {
         memory.beginRound(isGuestSuspended: true)
         try memory.findUnlogged(isFirstEpoch: isFirstEpoch)
         var scan = memory.unsentScan
-        var page: UInt64 = 0
-        while withUnsafeMutablePointer(to: &page, { scan.next(into: .init(start: $0, count: 1)) }) > 0 {
-            try LogWitness.mark(Int(page), interface, domain)
-        }
+        while let page = scan.next() { try LogWitness.mark(page, interface, domain) }
         memory.allIsSent()
         try memory.endRound()
     }

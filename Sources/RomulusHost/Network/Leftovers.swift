@@ -6,8 +6,8 @@ public struct Leftovers {
     private let redirected: [NetworkDevice]
     private let ofDeadGuests: [NetworkDevice]
 
-    public init(of domainID: UInt32, store: NetbufStore) throws(NetworkBufferError) {
-        try self.init(on: try RoutingSocket(), of: domainID, store: store)
+    public init(of domainID: UInt32) throws(NetworkBufferError) {
+        try self.init(on: try RoutingSocket(), of: domainID, store: NetbufRecord(domainID: domainID).store)
     }
 
     init(on network: HostNetwork, of domainID: UInt32, store: NetbufStore) throws(NetworkBufferError) {
