@@ -16,6 +16,8 @@ extension ProtectionTests {
             var outcome: HelperProcess.Outcome
             /// At the end of each epoch.
             var typesAsked: [UInt64]
+            /// While the guest stood still for the first one.
+            var typesAskedAtFirst: UInt64
 
             /// Whether the replica has every page that the guest has, as it is.
             func expectWhole(_ comment: Comment? = nil, sourceLocation: SourceLocation = #_sourceLocation) throws {
@@ -34,23 +36,61 @@ extension ProtectionTests {
         private func run(
             _ engine: Engine, pages: Int = 4096, void: Range<Int> = 0..<0,
             prepare: (SimulatedDomain) -> Void = { _ in },
+            beforeFirstEpoch: @escaping @Sendable (_ domain: UnsafeMutablePointer<simxen_domain>) -> Void = { _ in },
             after: @escaping @Sendable (_ domain: UnsafeMutablePointer<simxen_domain>, _ epoch: UInt64) -> Void
         ) throws -> Run {
             let place = try TemporaryFolder()
             let source = try SimulatedDomain(guestAt: place("source"), domid: 7, pageCount: pages, seed: 3, void: void)
             prepare(source)
             let typesAsked = Shared<[UInt64]>([])
+            let askedBefore = Shared<UInt64?>(nil)
             let alone = try HelperAlone(
                 saving: source, in: place, engine: engine,
-                .init(afterCheckpoint: { surroundings, epoch in
-                    typesAsked.change { $0.append(surroundings.source.raw.pointee.types_asked) }
-                    after(surroundings.source.raw, epoch)
-                    if epoch == Self.epochs { surroundings.stop() } else { surroundings.commit(epoch) }
-                }))
+                .init(
+                    whileSuspended: { surroundings, epoch in
+                        guard epoch == 1 else { return }
+                        beforeFirstEpoch(surroundings.source.raw)
+                        askedBefore.set(surroundings.source.raw.pointee.types_asked)
+                    },
+                    afterCheckpoint: { surroundings, epoch in
+                        typesAsked.change { $0.append(surroundings.source.raw.pointee.types_asked) }
+                        after(surroundings.source.raw, epoch)
+                        if epoch == Self.epochs { surroundings.stop() } else { surroundings.commit(epoch) }
+                    }))
             let outcome = try alone.outcome()
             let bytes = try Data(contentsOf: URL(fileURLWithPath: place("stream")))
             return Run(
-                stream: try DecodedStream(bytes), source: source, outcome: outcome, typesAsked: typesAsked.value)
+                stream: try DecodedStream(bytes), source: source, outcome: outcome, typesAsked: typesAsked.value,
+                typesAskedAtFirst: (typesAsked.value.first ?? 0) - (askedBefore.value ?? 0))
+        }
+
+        /// A guest whose shared info and grant frames can be mapped, are not counted, and no memory of its own (PVH), or that
+        /// has pages which are counted and in no frame (HVM: those of the device model).
+        @Test(arguments: [Engine.native, .stock], [0, 3] as [UInt64])
+        func theFirstEpochLooksAtNoMoreThanOthersDo(_ engine: Engine, counted: UInt64) throws {
+            let run = try run(
+                engine,
+                prepare: {
+                    for page in [200, 201, 3000] { simxen_types($0.raw)[page] = UInt8(SIMXEN_PAGE_XEN.rawValue) }
+                    $0.raw.pointee.other_pages = counted
+                },
+                after: { _, _ in })
+            try run.expectWhole()
+            #expect(run.typesAskedAtFirst < 1000, "\(run.typesAskedAtFirst)")
+        }
+
+        @Test(arguments: [Engine.native, .stock])
+        func whatComesBetweenTheFirstCopyAndTheFirstEpochIsThere(_ engine: Engine) throws {
+            let run = try run(
+                engine, prepare: { $0.raw.pointee.other_pages = 3 },
+                beforeFirstEpoch: { domain in
+                    simxen_give_back(domain, 300)
+                    #expect(simxen_take_again(domain, 300) != 0)
+                    simxen_fill_page(domain, 300, 999)
+                    simxen_populate(domain, Self.hole, 999)
+                },
+                after: { _, _ in })
+            try run.expectWhole()
         }
 
         @Test(arguments: [Engine.native, .stock])

@@ -163,7 +163,7 @@ uint64_t populated_pages(uint64_t *past_last) {
     *past_last = 0;
     for (uint64_t n = 0; n < domain->page_count; n++)
         if (types[n] != SIMXEN_PAGE_HOLE) {
-            populated++;
+            populated += types[n] != SIMXEN_PAGE_XEN;
             *past_last = n + 1;
         }
     return populated;

@@ -78,7 +78,10 @@ static int map_run(uint8_t *at, int prot, uint64_t first, size_t pages) {
     return mmap(at, pages * PAGE, prot, MAP_SHARED | MAP_FIXED, domain_fd, offset) == MAP_FAILED ? errno : 0;
 }
 
-static int mappable(xen_pfn_t n) { return n < domain->page_count && simxen_types(domain)[n] == SIMXEN_PAGE_RAM; }
+static int mappable(xen_pfn_t n) {
+    return n < domain->page_count &&
+           (simxen_types(domain)[n] == SIMXEN_PAGE_RAM || simxen_types(domain)[n] == SIMXEN_PAGE_XEN);
+}
 
 void *xenforeignmemory_map2(xenforeignmemory_handle *fmem, uint32_t dom, void *addr, int prot, int flags, size_t pages,
                             const xen_pfn_t arr[], int err[]) {

@@ -41,8 +41,8 @@ final class GuestMemory {
     /// Whether every page that was read in this round is still mapped, and so is still the guest's.
     private(set) var holdsTheRound = true
     private var isGuestSuspended = false
-    /// Counted as the guest's, and in no frame: what was taken out of its memory for a device model, or has failed. Nil before
-    /// the first checkpoint.
+    /// What the count had beyond the mapped pages when every page of the guest's was mapped: more where some are in no frame
+    /// (taken out of its memory for a device model, or failed), less where Xen's own are mapped. Nil until it is known.
     private var otherPages: Int?
 
     /// A page of libxenctrl's for them: it keeps single ones.
@@ -123,7 +123,7 @@ final class GuestMemory {
 
     /// After everything has been read, and before the guest runs again.
     func endRound() throws(SystemError) {
-        otherPages = try unmappedPages()
+        otherPages = try ownedPages() - mappedPages
         isGuestSuspended = false
     }
 
@@ -159,21 +159,34 @@ final class GuestMemory {
 
     func allIsSent() { for word in unsent.indices { unsent[word] = 0 } }
 
+    /// Maps every page that the guest has, while it runs, so that its first epoch has nothing to look for.
+    func findAll() throws(SystemError) {
+        // A guest that gives and takes memory all the time is looked at when it stands still.
+        for _ in 0..<5 where otherPages == nil {
+            let (owned, mapped) = (try ownedPages(), mappedPages)
+            try findNew()
+            if mappedPages == mapped, try ownedPages() == owned { otherPages = owned - mapped }
+        }
+    }
+
+    /// - Parameter counted: Xen's count of the guest's pages while each of them was mapped, and none waited to be populated.
+    func hasAll(counted: Int) { otherPages = counted - mappedPages }
+
     /// Has every page that the guest has come by, and that no log names, mapped and among the unsent. The guest stands still.
-    func findUnlogged(isFirstEpoch: Bool) throws(SystemError) {
+    func findUnlogged() throws(SystemError) {
         guard try mayLackPages() else { return }
         try findNew()
         guard try mayLackPages() else { return }
         try findReplaced()
-        // There are more: another process holds what the guest has given back. Only the first time nothing can be told from it.
-        guard try mayLackPages(), !isFirstEpoch else { return }
+        // There are more: another process holds what the guest has given back.
+        guard otherPages != nil, try mayLackPages() else { return }
         for word in present.indices { unsent[word] = present[word] }
     }
 
-    private func mayLackPages() throws(SystemError) -> Bool { try unmappedPages() != otherPages ?? 0 }
+    private func mayLackPages() throws(SystemError) -> Bool { try ownedPages() - mappedPages != otherPages }
 
     /// Maps pages that the guest has where it had none.
-    func findNew() throws(SystemError) {
+    private func findNew() throws(SystemError) {
         for index in chunks.indices where try hasPages(index, thatArePresent: false, withContents: true) {
             try map(index)
         }
@@ -184,11 +197,11 @@ final class GuestMemory {
         for index in chunks.indices where chunks[index].base != nil { try map(index) }
     }
 
-    /// What Xen counts as the guest's, without what waits for populate-on-demand, and is not mapped here.
-    private func unmappedPages() throws(SystemError) -> Int {
+    /// What Xen counts as the guest's, without what waits for populate-on-demand.
+    private func ownedPages() throws(SystemError) -> Int {
         var waiting: UInt64 = 0
         if xc_domain_get_pod_target(interface, domain, nil, &waiting, nil) < 0 { waiting = 0 }
-        return try countedPages() - Int(waiting) - mappedPages
+        return try countedPages() - Int(waiting)
     }
 
     private func countedPages() throws(SystemError) -> Int {

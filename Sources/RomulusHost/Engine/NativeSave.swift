@@ -57,7 +57,6 @@ public final class NativeSave {
     /// What the first copy has not looked at, and how many pages the guest had when it stopped; see `copyAll`.
     private var walk: FrameWalk
     private var pagesFound: UInt = 0
-    private var isFirstEpoch = true
     private var isDeviceModelLogging = false
     private var progressPrefix: UnsafeMutablePointer<CChar>?
 
@@ -165,8 +164,12 @@ public final class NativeSave {
             walk.foundNothing()
             if found < counted { continue }
             counted = try Self.info(interface, configuration.domain).nr_pages
-            if found == counted, memory.holdsTheRound { break }
+            if found == counted, memory.holdsTheRound {
+                memory.hasAll(counted: Int(counted))
+                break
+            }
         }
+        try memory.findAll()
         xc_report_progress_step(interface, counted, counted)
         pagesFound = found
         return Int(found)
@@ -212,7 +215,6 @@ public final class NativeSave {
         try memory.endRound()
 
         guard let postcopy = callbacks.postcopy, let finish = callbacks.checkpoint else { return -1 }
-        isFirstEpoch = false
         let resumed = postcopy(callbacks.data)
         guard resumed > 0 else { return resumed }
         try writeOut()
@@ -222,7 +224,7 @@ public final class NativeSave {
 
     /// Pages that the log does not know: those that came into being since it was read last. Mostly there are none.
     private func copyUnlogged() throws(SystemError) {
-        try memory.findUnlogged(isFirstEpoch: isFirstEpoch)
+        try memory.findUnlogged()
         try copy(memory.unsentScan)
     }
 

@@ -23,7 +23,7 @@ public final class StockWatch {
             return
         }
         let memory = try GuestMemory(interface, domain, pageCount: pages)
-        try memory.findNew()
+        try memory.findAll()
         memory.allIsSent()
         self.memory = memory
     }
@@ -37,7 +37,7 @@ public final class StockWatch {
                 "the guest's memory has grown beyond what the stock engine looks at; start xl remus again", code: E2BIG)
         }
         memory.beginRound(isGuestSuspended: true)
-        try memory.findUnlogged(isFirstEpoch: isFirstEpoch)
+        try memory.findUnlogged()
         var scan = memory.unsentScan
         while let page = scan.next() { try LogWitness.mark(page, interface, domain) }
         memory.allIsSent()

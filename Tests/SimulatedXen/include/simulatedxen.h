@@ -42,6 +42,7 @@ enum simxen_page_type {
     SIMXEN_PAGE_HOLE = 0,   /* not populated: no data in a stream, cannot be mapped */
     SIMXEN_PAGE_RAM = 1,
     SIMXEN_PAGE_BROKEN = 2, /* lost to a machine check: no data in a stream */
+    SIMXEN_PAGE_XEN = 3,    /* Xen's own, such as the shared info: as a hole, but it can be mapped */
 };
 
 /*
