@@ -22,6 +22,7 @@ struct EventQueue {
         case secondOpinion(Int64)
         case thaw(Side)
         case heal
+        case redirectNoticed
     }
 
     private var heap: [Entry] = []

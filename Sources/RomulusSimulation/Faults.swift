@@ -24,6 +24,10 @@ public enum Fault: String, CaseIterable, Sendable {
     case guestSavedAway
     /// Nobody reaches the arbiter for a while.
     case arbiterAway
+    /// The admin looks at both hosts, and says what there is to say.
+    case adminDecides
+    /// Somebody takes away what leads the guest's output to its queue.
+    case redirectRemoved
 }
 
 /// The moments at which a fault is tried.
@@ -62,6 +66,8 @@ public enum Sabotage: String, CaseIterable, Sendable {
     case overruleARefusal
     case readOldMessagesInTheirOwnTime
     case overlookAnotherSuspension
+    case decideWithoutLooking
+    case overlookALostRedirect
 }
 
 public enum ArbiterChoice: String, CaseIterable, Sendable {

@@ -31,6 +31,8 @@ struct SimulatedPrimary {
     var end: PrimarySession.End?
     /// It is decided that no replica will run: the guest's output is its own again.
     var isReplicaRuledOut = false
+    /// And the relay has not heard of it: what leaves meanwhile nobody can hold.
+    var isRedirectLost = false
     var lines = 0
     let period: Int64
 
@@ -145,7 +147,8 @@ extension World {
         events.add(.guestRuns, at: later(3...15))
         guard primary.host.isRunning, primary.guest.runs else { return }
         primary.guest.counter += 1
-        leave(primary.plug.enqueue(Packet(counter: primary.guest.counter)))
+        let packets = primary.plug.enqueue(Packet(counter: primary.guest.counter))
+        if !primary.isRedirectLost { leave(packets) }
     }
 
     mutating func leave(_ packets: [Packet]) {

@@ -95,6 +95,9 @@ public struct World {
         case .secondOpinion(let patience):
             if backup.host.isRunning { backupHandles(.secondOpinion(patienceNanoseconds: patience)) }
         case .heal: heal()
+        case .redirectNoticed:
+            if scenario.sabotage != .overlookALostRedirect { primary.plug.isBypassed = false }
+            primary.isRedirectLost = false
         }
     }
 
@@ -189,6 +192,24 @@ public struct World {
             if scenario.sabotage != .overlookAnotherSuspension { guestLeaves(.taken) }
             guestLeaves(.destroyed)
         case .arbiterAway: arbiterAwayUntil = later(200...1500)
+        case .adminDecides: adminDecides()
+        case .redirectRemoved:
+            primary.plug.isBypassed = true
+            primary.isRedirectLost = true
+            events.add(.redirectNoticed, at: later(0...20))
+        }
+    }
+
+    /// What is true decides: whose copy runs, and who is no more.
+    private mutating func adminDecides() {
+        if primary.host.isRunning, primary.session.isFrozen {
+            if backup.activated != nil, scenario.sabotage != .decideWithoutLooking {
+                primaryHandles(.adminSaid(.yield))
+            } else if !backup.host.isUp || backup.end != nil {
+                primaryHandles(.adminSaid(.resume))
+            }
+        } else if backup.host.isRunning, backup.session.isSuspecting {
+            backupHandles(.adminSaid(primary.host.isUp ? .yield : .resume))
         }
     }
 
