@@ -33,8 +33,6 @@ enum BackupRun {
             defer { withExtendedLifetime(lock) {} }
             try makeRoom(guest: guest, uuid: uuid, incoming: incoming, context, log)
             let configuration = try Configuration.loaded()
-            // This host's own run of earlier does not protect the guest any more.
-            if let directory = configuration.metricsDirectory { MetricsFile.remove(directory: directory, guest: guest) }
             let plugins = try PluginSet.loaded(configuration.plugins, PluginHost(.receive, guest: guest), log)
             let relay = try makeRelay(guest, config.pointee, link, back, configuration, plugins, log)
             let code =
@@ -86,10 +84,15 @@ enum BackupRun {
         let epochLimitBytes = configuration.epochLimitBytes(guestKiB: config.b_info.max_memkb)
         do throws(SystemError) {
             let suspicion = try SuspicionPlugins(plugins)
+            // It removes what this host's own run of earlier has left, which protects the guest no more.
+            let metrics: MetricsFile? =
+                if let directory = configuration.metricsDirectory {
+                    try MetricsFile(directory: directory, guest: guest, log: log)
+                } else { nil }
             let ports = BackupRelay.Ports(
                 arbiter: { run in desk(configuration, uuid: uuid, run: run, plugins, log) },
                 admin: adminSocket(RunLock.name(uuid: uuid, .backup), log), suspicion: suspicion,
-                sinks: try EpochSinks(plugins, limitBytes: epochLimitBytes))
+                sinks: try EpochSinks(plugins, limitBytes: epochLimitBytes), metrics: metrics)
             let relay = try BackupRelay(
                 link: link, back: back,
                 configuration: .init(

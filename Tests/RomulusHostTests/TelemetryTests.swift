@@ -144,9 +144,23 @@ import Testing
     @Test func whereMetricsCannotBeWrittenOneLineSaysSo() throws {
         let log = Log(guest: "web")
         let file = try MetricsFile(directory: folder("missing"), guest: "web", log: log)
-        file.update(Metrics(guest: "web"))
+        file.update { "text" }
         file.close()
         #expect(log.newestEvent?.text.contains("metrics cannot be written") == true)
+    }
+
+    @Test func theBackupsMetricsSayWhetherTheGuestWouldGoOnThere() {
+        var metrics = BackupMetrics(guest: "web", state: .copying)
+        #expect(metrics.text.contains("romulus_replica_ready{guest=\"web\"} 0\n"))
+        metrics.state = .protected
+        metrics.epoch = Epoch(rawValue: 7)
+        metrics.silenceNanoseconds = 250_000_000
+        let lines = metrics.text.split(separator: "\n").filter { !$0.hasPrefix("#") }
+        #expect(
+            lines == [
+                "romulus_replica_ready{guest=\"web\"} 1", "romulus_replica_deciding{guest=\"web\"} 0",
+                "romulus_replica_epoch{guest=\"web\"} 7", "romulus_replica_silence_seconds{guest=\"web\"} 0.25",
+            ])
     }
 
     // MARK: Lines

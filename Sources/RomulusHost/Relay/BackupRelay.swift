@@ -32,13 +32,15 @@ public final class BackupRelay: @unchecked Sendable {
         /// Goes with `BackupSession.Configuration.hasSecondOpinion`.
         public var suspicion: SuspicionPlugins?
         public var sinks: EpochSinks
+        public var metrics: MetricsFile?
 
         public init(
             arbiter: @escaping (_ run: UInt64) -> ArbiterDesk? = { _ in nil }, admin: AdminSocket? = nil,
-            suspicion: SuspicionPlugins? = nil, sinks: EpochSinks = EpochSinks()
+            suspicion: SuspicionPlugins? = nil, sinks: EpochSinks = EpochSinks(), metrics: MetricsFile? = nil
         ) {
             self.arbiter = arbiter
             self.admin = admin
+            self.metrics = metrics
             self.suspicion = suspicion
             self.sinks = sinks
         }
@@ -178,6 +180,7 @@ public final class BackupRelay: @unchecked Sendable {
         tellOfFailover()
         sayLastWords()
         arbiter?.close()
+        ports.metrics?.close()
 
         DescriptorIO.restoreFlags(link, linkFlags)
         if back >= 0 { DescriptorIO.restoreFlags(back, backFlags) }
@@ -229,6 +232,15 @@ public final class BackupRelay: @unchecked Sendable {
         if polls.isReady(adminIndex) { hearAdmin() }
         if polls.isReady(suspicionIndex) || ports.suspicion?.deadline != nil { hearSecondOpinion() }
         perform(session.timePassed(now: .now))
+        tellMetrics()
+    }
+
+    private func tellMetrics() {
+        guard let file = ports.metrics else { return }
+        let metrics = BackupMetrics(
+            guest: configuration.guest, state: state, epoch: session.lastEpoch,
+            silenceNanoseconds: .now - lastHeardAt)
+        file.update { metrics.text }
     }
 
     private var nextDeadline: MonotonicTime? {

@@ -39,7 +39,7 @@ struct RunTelemetry {
         metrics.state = state
         metrics.held = held
         metrics.periodNanoseconds = periodNanoseconds
-        file.update(metrics)
+        file.update { [metrics] in metrics.text }
     }
 
     mutating func close() {
