@@ -15,7 +15,7 @@ final class Protection {
     private let arbiter: Arbiter?
     private let plugins: PluginSet
     private let output: OutputBuffer?
-    private let driverDomains: DriverDomainWatch?
+    private let shape: ShapeWatch
 
     init(
         _ domain: Domain, guest: String, _ facts: Domain.Facts, _ asked: libxl_domain_remus_info,
@@ -53,7 +53,7 @@ final class Protection {
         leftovers.drop(log)
         do {
             output = isBuffered ? try Self.makeOutput(domain, asked, configuration, log) : nil
-            driverDomains = isBuffered ? try Self.watchDriverDomains(domain, log) : nil
+            shape = try Self.watchShape(domain)
         } catch {
             arbiter?.end(for: .primary)
             throw error as? Refusal ?? Refusal("the network output cannot be buffered: \(error)")
@@ -75,14 +75,14 @@ final class Protection {
                 }
             } else { nil }
         return PrimaryRelay.Ports(
-            guest: GuestControl(domainID: domain.id).port, output: output, arbiter: desk,
+            guest: GuestControl(domainID: domain.id).port, shape: shape, output: output, arbiter: desk,
             admin: adminSocket(RunLock.name(uuid: uuid, .primary), log), trace: trace, metrics: metrics,
             plugins: try EpochPlugins(plugins))
     }
 
     /// Where no verdict has settled it, the guest is the backup's if the copy here was destroyed.
     func end(_ end: PrimarySession.End) {
-        driverDomains?.close()
+        shape.close()
         switch end.fate {
         case .goesOn(.ruledOut): break
         case .goesOn: arbiter?.end(for: .primary)
@@ -111,9 +111,9 @@ final class Protection {
                 + " have that decided for you")
     }
 
-    private static func watchDriverDomains(_ domain: Domain, _ log: Log) throws -> DriverDomainWatch {
-        let record = NetbufRecord(domainID: domain.id)
-        return try DriverDomainWatch(log: log) { record.devicesElsewhere() }
+    private static func watchShape(_ domain: Domain) throws(SystemError) -> ShapeWatch {
+        let reader = ShapeReader(domainID: domain.id)
+        return try ShapeWatch { reader.shape() }
     }
 
     private static func makeOutput(

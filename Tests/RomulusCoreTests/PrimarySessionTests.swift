@@ -356,6 +356,27 @@ import Testing
             actions.last == .end(.init(cause: .stopRequested(signalName: "SIGINT"), fate: .goesOn(.unknown))))
     }
 
+    @Test func aGuestThatIsNoLongerAsItsReplicaIsGoesOnWithoutOne() {
+        let session = protectedSession(at: .milliseconds(100))
+        let farewell = Message.farewell(.protectionEnded, text: "the guest is no longer as it was: vif 1 has come")
+        #expect(
+            session.handle(.replicaLacks("vif 1 has come"), now: .milliseconds(120)) == [.stopSave, .send(farewell)])
+        #expect(session.handle(.replicaLacks("vif 1 has come"), now: .milliseconds(220)) == [], "told again")
+        #expect(
+            session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(230)).last
+                == .end(.init(cause: .replicaLacks("vif 1 has come"), fate: .goesOn(.discarded))))
+    }
+
+    @Test func withAStockBackupThatToo() {
+        let session = session(isUnsafeAccepted: true)
+        _ = session.handle(.firstCheckpointSent, now: .milliseconds(0))
+        _ = session.handle(.epochSent, now: .milliseconds(1))
+        #expect(session.handle(.replicaLacks("vif 1 has come"), now: .milliseconds(2)) == [])
+        #expect(
+            session.handle(.epochSent, now: .milliseconds(3)).last
+                == .end(.init(cause: .replicaLacks("vif 1 has come"), fate: .goesOn(.unknown))))
+    }
+
     @Test func aDestroyedGuestIsHandedOverAtOnceAndItsOutputIsNot() {
         let session = protectedSession()
         let actions = session.handle(.guestLeft(.destroyed), now: .milliseconds(200))

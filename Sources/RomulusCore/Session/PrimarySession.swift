@@ -65,8 +65,8 @@ public struct PrimarySession: Sendable {
     private var sentEpoch = Epoch.none
     /// The EPOCH_END of the first epoch has been composed: from here on the backup may have a replica that can run.
     private var isReplicaPossible = false
-    /// The run ends with the epoch that is under way.
-    private var stopSignalName: String?
+    /// Why the run ends with the epoch that is under way.
+    private var stopCause: Cause?
     /// Somebody else has suspended the guest.
     private var isTaken = false
     public private(set) var acknowledgedEpoch = Epoch.none
@@ -188,6 +188,9 @@ public struct PrimarySession: Sendable {
             return stopRequested(signalName)
         case .guestLeft(let leave):
             return guestLeft(leave)
+        case .replicaLacks(let what):
+            return stop(
+                .replicaLacks(what), .farewell(.protectionEnded, text: "the guest is no longer as it was: \(what)"))
         case .saveEnded(let why):
             return leave(.saveEnded(why), .farewell(.primaryFailed, text: "checkpointing failed: \(why)"))
         case .verdict(let verdict):
@@ -316,9 +319,9 @@ public struct PrimarySession: Sendable {
         guard case .stock = phase else { return [] }
         acknowledgedEpoch = sentEpoch
         let actions = committed(sentEpoch)
-        guard let stopSignalName else { return actions }
+        guard let stopCause else { return actions }
         // The stop first: the helper must not hear of the commit and begin another epoch.
-        return [.stopSave] + actions + end(.stopRequested(signalName: stopSignalName), .goesOn(.unknown))
+        return [.stopSave] + actions + end(stopCause, .goesOn(.unknown))
     }
 
     /// The output before the commit: the helper begins the next epoch when it hears of it, and sch_plug remembers only
@@ -335,22 +338,20 @@ public struct PrimarySession: Sendable {
     // MARK: Leaving
 
     private mutating func stopRequested(_ signalName: String) -> [Action] {
-        switch phase {
-        case .stock where configuration.hasBackChannel && sentEpoch > .none:
-            // A stock backup understands a farewell only between two epochs (`StockFarewell`).
-            stopSignalName = signalName
-            return []
-        case .framed(let framed):
-            if case .frozen = framed.standing {
-                return [.log(.warning("\(signalName) decides nothing while the guest is frozen: \(whatToSay)"))]
-            }
-        case .undecided, .welcome, .stock, .ended:
-            break
-        }
-        return leave(
+        if isFrozen { return [.log(.warning("\(signalName) decides nothing while the guest is frozen: \(whatToSay)"))] }
+        return stop(
             .stopRequested(signalName: signalName),
             .farewell(
                 .protectionEnded, text: "protection was ended by \(signalName); the guest goes on at the primary"))
+    }
+
+    private mutating func stop(_ cause: Cause, _ farewell: Message) -> [Action] {
+        if case .stock = phase, configuration.hasBackChannel, sentEpoch > .none {
+            // A stock backup understands a farewell only between two epochs (`StockFarewell`).
+            stopCause = stopCause ?? cause
+            return []
+        }
+        return leave(cause, farewell)
     }
 
     /// The backup hears it at once: libxl may take its time.

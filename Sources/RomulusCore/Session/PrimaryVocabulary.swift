@@ -17,6 +17,8 @@ extension PrimarySession {
         case linkBroken(String)
         case stopRequested(signalName: String)
         case guestLeft(GuestLeave)
+        /// The guest has what its replica has not (`GuestShape`). Told again as long as that is so.
+        case replicaLacks(String)
         /// The stock save is over, or cannot go on, and why.
         case saveEnded(String)
         case verdict(ArbiterVerdict)
@@ -71,6 +73,7 @@ extension PrimarySession {
         case saveEnded(String)
         case stopRequested(signalName: String)
         case guestLeft(GuestLeave)
+        case replicaLacks(String)
         case linkBroken(String)
         case backupSilent(milliseconds: Int)
         case backupLeft(text: String)
@@ -128,6 +131,7 @@ extension PrimarySession.Cause {
         case .guestLeft(.shutDown): "the guest has shut down"
         case .guestLeft(.destroyed): "the domain was destroyed here"
         case .guestLeft(.taken): "somebody else has suspended the guest (xl save or xl migrate)"
+        case .replicaLacks(let what): "the guest is no longer as its replica is (\(what))"
         case .linkBroken(let reason): reason
         case .backupSilent(let milliseconds): "the backup has heard nothing for \(milliseconds) ms"
         case .backupLeft(let text): "the backup gave up (\(text))"

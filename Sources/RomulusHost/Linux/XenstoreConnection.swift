@@ -24,6 +24,14 @@ public final class XenstoreConnection: @unchecked Sendable {
         return String(decoding: UnsafeRawBufferPointer(start: bytes, count: Int(length)), as: UTF8.self)
     }
 
+    /// What is below a path; nothing where that is not there, or xenstore does not answer.
+    public func entries(of path: String) -> [String] {
+        var count: UInt32 = 0
+        guard let handle, let entries = xs_directory(handle, Self.noTransaction, path, &count) else { return [] }
+        defer { free(entries) }
+        return (0..<Int(count)).compactMap { entries[$0].map { String(cString: $0) } }
+    }
+
     /// A failure to write is none of the caller's.
     public func write(_ path: String, _ text: String, in transaction: xs_transaction_t = noTransaction) {
         if let handle { xs_write(handle, transaction, path, text, UInt32(text.utf8.count)) }

@@ -12,27 +12,6 @@ public final class NetbufRecord: Sendable {
         NetbufStore(path: path, setIFB: setIFB, ifb: ifb, renamed: renamed, domainExists: domainExists)
     }
 
-    /// The numbers of the devices whose other ends are in driver domains.
-    public func devicesElsewhere() -> Set<Int> {
-        let devices = "/libxl/\(domainID)/device/vif"
-        return Set(
-            entries(of: devices).compactMap { entry in
-                guard let backend = connection.read("\(devices)/\(entry)/backend"),
-                    !backend.hasPrefix("/local/domain/0/")
-                else { return nil }
-                return Int(entry)
-            })
-    }
-
-    private func entries(of path: String) -> [String] {
-        var count: UInt32 = 0
-        guard let handle = connection.handle,
-            let entries = xs_directory(handle, XenstoreConnection.noTransaction, path, &count)
-        else { return [] }
-        defer { free(entries) }
-        return (0..<Int(count)).compactMap { entries[$0].map { String(cString: $0) } }
-    }
-
     /// As stock libxl has it.
     private func path(_ device: Int) -> String { "/libxl/\(domainID)/remus/netbuf/\(device)" }
 
@@ -55,7 +34,7 @@ public final class NetbufRecord: Sendable {
     private func renamed() -> [String: Int] {
         let backends = "/local/domain/0/backend/vif/\(domainID)"
         var names: [String: Int] = [:]
-        for entry in entries(of: backends) {
+        for entry in connection.entries(of: backends) {
             if let device = Int(entry), let name = connection.read("\(backends)/\(entry)/vifname") {
                 names[name] = device
             }

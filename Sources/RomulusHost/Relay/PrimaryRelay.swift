@@ -182,6 +182,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         guard MonotonicTime.now >= nextGuestCheck else { return }
         nextGuestCheck = .now + configuration.guestCheckNanoseconds
         if let leave = guestLeave() { perform(session.handle(.guestLeft(leave), now: .now)) }
+        if let lack = ports.shape?.lack { perform(session.handle(.replicaLacks(lack), now: .now)) }
         watchOutput()
     }
 
@@ -552,7 +553,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var isBackupLost: Bool {
         switch end?.cause {
         case .linkBroken, .backupSilent: true
-        case nil, .saveEnded, .stopRequested, .guestLeft, .backupLeft, .refused: false
+        case nil, .saveEnded, .stopRequested, .guestLeft, .replicaLacks, .backupLeft, .refused: false
         }
     }
 
@@ -563,12 +564,19 @@ public final class PrimaryRelay: @unchecked Sendable {
             writer.queue(record: StockFarewell.libxlRecords)
             return writeOut(until: deadline)
         }
-        guard case .stopRequested? = end?.cause, isLinkUsable, back.descriptor >= 0,
-            session.acknowledgedEpoch > .none, writer.isIdle, outgoing.isBetweenLibxcRecords
+        guard endedByWish, isLinkUsable, back.descriptor >= 0, session.acknowledgedEpoch > .none, writer.isIdle,
+            outgoing.isBetweenLibxcRecords
         else { return }
         writer.queue(record: StockFarewell.epoch)
         writeOut(until: deadline)
         wasStockFarewellSent = isLinkUsable && writer.isIdle
+    }
+
+    private var endedByWish: Bool {
+        switch end?.cause {
+        case .stopRequested, .replicaLacks: true
+        case nil, .saveEnded, .guestLeft, .linkBroken, .backupSilent, .backupLeft, .refused: false
+        }
     }
 
     private func writeOut(until deadline: MonotonicTime) {

@@ -31,6 +31,7 @@ extension PrimaryRelay {
     /// The world around the link. What is nil is not there.
     public struct Ports {
         public var guest: GuestPort
+        public var shape: ShapeWatch?
         public var output: OutputBuffer?
         public var arbiter: ArbiterDesk?
         public var admin: AdminSocket?
@@ -39,10 +40,12 @@ extension PrimaryRelay {
         public var plugins: EpochPlugins?
 
         public init(
-            guest: GuestPort, output: OutputBuffer? = nil, arbiter: ArbiterDesk? = nil, admin: AdminSocket? = nil,
+            guest: GuestPort, shape: ShapeWatch? = nil, output: OutputBuffer? = nil, arbiter: ArbiterDesk? = nil,
+            admin: AdminSocket? = nil,
             trace: EpochTrace? = nil, metrics: MetricsFile? = nil, plugins: EpochPlugins? = nil
         ) {
             self.guest = guest
+            self.shape = shape
             self.output = output
             self.arbiter = arbiter
             self.admin = admin

@@ -1,44 +1,48 @@
 import RomulusCore
 import Synchronization
 
-/// Looks for network devices of the guest that are attached to a driver domain: nothing of this host's tells of them, so
-/// xenstore is asked from time to time, by a thread that may wait for it.
-public final class DriverDomainWatch: Sendable {
+/// Looks whether the guest becomes what its replica is not: xenstore is asked from time to time, by a thread that may wait for
+/// it.
+public final class ShapeWatch: Sendable {
     private let wakeUp: Descriptor
-    private let isClosed: IsClosed
+    private let shared: Shared
     private let thread: Thread
 
-    private final class IsClosed: Sendable {
-        let flag = Atomic(false)
+    private final class Shared: Sendable {
+        let isClosed = Atomic(false)
+        let lack = Mutex<String?>(nil)
     }
 
-    /// - Parameter elsewhere: the numbers of the guest's devices whose other ends are not on this host.
+    /// - Parameter look: the guest as it is; nil where that cannot be told just now. Its first answer is what the replica has.
     public init(
-        intervalNanoseconds: Int64 = 5_000_000_000, log: Log, elsewhere: @escaping @Sendable () -> Set<Int>
+        intervalNanoseconds: Int64 = 1_000_000_000, look: @escaping @Sendable () -> GuestShape?
     ) throws(SystemError) {
         wakeUp = try Descriptor.event()
-        isClosed = IsClosed()
-        let (raw, isClosed) = (wakeUp.raw, isClosed)
-        thread = try Thread(name: "romulus-drivers") {
-            var known: Set<Int> = []
+        shared = Shared()
+        let (wakeUp, shared) = (wakeUp.raw, shared)
+        thread = try Thread(name: "romulus-shape") {
+            var first: GuestShape?
             var polls = PollSet()
-            while !isClosed.flag.load(ordering: .acquiring) {
-                let now = elsewhere()
-                for device in now.subtracting(known).sorted() {
-                    log.error(
-                        "vif \(device) has come and its output is NOT held, because it goes to a driver domain: detach it,"
-                            + " or end xl remus")
+            while !shared.isClosed.load(ordering: .acquiring) {
+                if let now = look() {
+                    first = first ?? now
+                    if let lack = first?.lack(comparedTo: now) {
+                        shared.lack.withLock { $0 = lack }
+                        return
+                    }
                 }
-                known = now
                 polls.reset()
-                polls.add(raw, reading: true)
+                polls.add(wakeUp, reading: true)
                 polls.wait(until: .now + intervalNanoseconds)
             }
         }
     }
 
+    /// What the replica does not have.
+    var lack: String? { shared.lack.withLock { $0 } }
+
     public func close() {
-        isClosed.flag.store(true, ordering: .releasing)
+        shared.isClosed.store(true, ordering: .releasing)
         wakeUp.signal()
         thread.join()
     }

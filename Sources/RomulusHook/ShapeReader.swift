@@ -1,0 +1,46 @@
+import CXen
+import Glibc
+import RomulusCore
+import RomulusHost
+
+/// Reads a guest's shape, for a thread that must not touch libxl's context: made before that thread, and gone after it, for the
+/// reason that `XenstoreConnection` has.
+final class ShapeReader: @unchecked Sendable {
+    private let domainID: UInt32
+    // Used by one thread at a time.
+    private let interface: OpaquePointer?
+    private let store = XenstoreConnection()
+
+    init(domainID: UInt32) {
+        self.domainID = domainID
+        interface = xc_interface_open(nil, nil, 0)
+    }
+
+    deinit { xc_interface_close(interface) }
+
+    /// - Returns: nil where the domain has gone, or is going.
+    func shape() -> GuestShape? {
+        var info = xc_dominfo_t()
+        guard let interface, xc_domain_getinfo(interface, domainID, 1, &info) == 1, info.domid == domainID,
+            info.dying == 0
+        else { return nil }
+        return GuestShape(devices: devices, processors: processors, mostMemoryKiB: UInt64(info.max_memkb))
+    }
+
+    private var devices: Set<String> {
+        let path = "/libxl/\(domainID)/device"
+        return Set(
+            store.entries(of: path).flatMap { kind in store.entries(of: "\(path)/\(kind)").map { "\(kind) \($0)" } })
+    }
+
+    private var processors: [Int: Bool] {
+        let path = "/local/domain/\(domainID)/cpu"
+        var processors: [Int: Bool] = [:]
+        for entry in store.entries(of: path) {
+            if let number = Int(entry), let availability = store.read("\(path)/\(entry)/availability") {
+                processors[number] = availability == "online"
+            }
+        }
+        return processors
+    }
+}
