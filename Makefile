@@ -110,6 +110,7 @@ install-library: $(BUILD)/libromulus.so.0  ## what a host needs that protects gu
 	$(call PUT,644,$(wildcard xl-config-examples/*.service),$(UNITDIR))
 	$(call PUT,644,$(wildcard docs/man/*.5),$(MANDIR)/man5)
 	$(call PUT,644,$(wildcard docs/man/romulus-*.8),$(MANDIR)/man8)
+	ln -sf romulus-activate.8 $(DESTDIR)$(MANDIR)/man8/romulus-deactivate.8
 	$(call PUT,644,README.md $(wildcard docs/*.md docs/*.svg),$(DOCDIR))
 	$(call PUT,644,$(EXAMPLES),$(DOCDIR)/examples)
 
