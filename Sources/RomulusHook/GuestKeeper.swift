@@ -57,8 +57,10 @@ enum GuestKeeper {
             else { return code }
             guard event.pointee.u.domain_shutdown.shutdown_reason == UInt8(LIBXL_SHUTDOWN_REASON_SUSPEND.rawValue)
             else {
-                awaitEndOfProtection(mine.domain, context)
-                return code
+                if isOurs(mine.domain, context) { return code }
+                // The news of its destruction is on its way.
+                libxl_event_free(context, event)
+                continue
             }
             libxl_event_free(context, event)
             let again = lookAgainLater(context)
@@ -81,12 +83,16 @@ enum GuestKeeper {
 
     private static let lookMicroseconds: UInt32 = 1_000_000
 
-    private static func awaitEndOfProtection(_ domain: UInt32, _ context: OpaquePointer?) {
-        let lock = RunLock.name(uuid: Domain(context: context, id: domain).facts().uuid, .primary)
-        let deadline = MonotonicTime.now + longestEndNanoseconds
-        while RunLock.isHeld(lock), MonotonicTime.now < deadline { usleep(50_000) }
+    /// Waits until its protection has ended, which is after whoever decides has decided where the link has failed.
+    ///
+    /// - Returns: false for a copy that was destroyed because the replica runs, or may: it is not begun anew.
+    private static func isOurs(_ id: UInt32, _ context: OpaquePointer?) -> Bool {
+        let domain = Domain(context: context, id: id)
+        let lock = RunLock.name(uuid: domain.facts().uuid, .primary)
+        guard RunLock.isHeld(lock) else { return true }
+        while RunLock.isHeld(lock) { usleep(lookMicroseconds / 20) }
+        // The guard of a run that was killed pauses the copy, because the backup takes over.
+        repeat { usleep(lookMicroseconds) } while domain.facts().isPaused
+        return domain.facts().state != .gone
     }
-
-    /// What the end of a run may take, an arbiter that does not answer included.
-    private static let longestEndNanoseconds: Int64 = 60_000_000_000
 }

@@ -205,7 +205,7 @@ enum PrimaryRun {
             if case .guestLeft(.destroyed) = outcome.end.cause {
                 return .warning("protection ended: \(cause); the backup takes over")
             }
-            return .note("protection ended: \(cause); its replica is discarded")
+            return .note("protection ended: \(cause); \(what(becomesOf: replica, outcome))")
         case .goesOn(let replica):
             let goesOn = "the guest goes on here, unprotected; start xl remus again to protect it"
             let text = "\(cause): \(goesOn); \(what(becomesOf: replica, outcome))"

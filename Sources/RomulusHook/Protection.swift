@@ -84,7 +84,7 @@ final class Protection {
     func end(_ end: PrimarySession.End) {
         shape.close()
         switch end.fate {
-        case .goesOn(.ruledOut): break
+        case .goesOn(.ruledOut), .hasLeft(.ruledOut): break
         case .goesOn: arbiter?.end(for: .primary)
         case .yields: arbiter?.end(for: .backup)
         case .hasLeft:

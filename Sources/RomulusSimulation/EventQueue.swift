@@ -15,6 +15,7 @@ struct EventQueue {
         case wake(Side)
         case arrival(Side)
         case guestRuns
+        case guestIsLookedAt
         case checkpoint(CheckpointStep)
         case arbiter(ArbiterStep)
         case fault(Fault)

@@ -16,6 +16,8 @@ public enum Fault: String, CaseIterable, Sendable {
     case primaryFrozen
     case backupFrozen
     case helperKilled
+    /// The next BUFFER: the guest stays suspended, and no further epoch can begin.
+    case bufferFails
     case restorerFails
     case adminStops
     case adminDestroys
@@ -68,6 +70,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
     case overlookAnotherSuspension
     case decideWithoutLooking
     case overlookALostRedirect
+    case forgetWhatComesWhileFrozen
 }
 
 public enum ArbiterChoice: String, CaseIterable, Sendable {

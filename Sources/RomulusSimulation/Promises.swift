@@ -54,6 +54,7 @@ struct Promises {
             fail("the primary said nothing", world)
         }
         if world.backup.end != nil, world.backup.lines == 0 { fail("the backup said nothing", world) }
+        checkFailedSave(world)
         guard world.happened.count <= 1, world.pending.isEmpty else { return }
         guard let fault = world.happened.first else {
             if world.primary.committed.rawValue < 5 { fail("no failure, and few epochs", world) }
@@ -79,5 +80,18 @@ struct Promises {
                 && (!world.backup.host.isUp || world.backup.end != nil || world.backup.session.lastEpoch == .none)
             if !isAnywhere, !isAdmins { fail("the guest runs nowhere", world) }
         }
+    }
+
+    /// Nothing is protected that nobody saves, and nothing goes on that has left.
+    private mutating func checkFailedSave(_ world: borrowing World) {
+        let primary = world.primary
+        guard primary.host.isRunning else { return }
+        if primary.hasSaveFailed, primary.end == nil, !primary.session.isFrozen {
+            fail("the save has failed, and the guest counts as protected", world)
+        }
+        if primary.isLeaveSeen, primary.end == nil, !primary.session.isFrozen {
+            fail("the guest has shut down, and the run goes on", world)
+        }
+        if primary.isLeaveSeen, case .goesOn? = primary.end?.fate { fail("a guest that has shut down goes on", world) }
     }
 }

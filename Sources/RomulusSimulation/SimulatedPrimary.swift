@@ -27,6 +27,10 @@ struct SimulatedPrimary {
     var heldFor = Epoch.none
     var committed = Epoch.none
     var isSaveStopped = false
+    /// Not told to stop: it cannot go on.
+    var hasSaveFailed = false
+    var failsNextBuffer = false
+    var isLeaveSeen = false
     var isLinkReadable = true
     var end: PrimarySession.End?
     /// It is decided that no replica will run: the guest's output is its own again.
@@ -94,6 +98,10 @@ extension World {
     }
 
     private mutating func holdOutput(_ epoch: Epoch) {
+        if primary.failsNextBuffer {
+            primary.failsNextBuffer = false
+            return saveFails("the guest's output cannot be held")
+        }
         if scenario.sabotage != .forgetToBuffer { primary.plug.buffer() }
         if scenario.sabotage == .bufferTwice, epoch.rawValue % 2 == 0 { primary.plug.buffer() }
         primary.heldFor = epoch
@@ -127,18 +135,39 @@ extension World {
         }
     }
 
-    mutating func guestLeaves(_ leave: PrimarySession.GuestLeave) {
-        switch leave {
-        case .destroyed: primary.guest.exists = false
-        case .shutDown: primary.guest.hasShutDown = true
-        case .taken: primary.guest.isSuspended = true
-        }
-        primaryHandles(.guestLeft(leave))
+    mutating func guestIsDestroyed() {
+        primary.guest.exists = false
+        primaryHandles(.guestLeft(.destroyed))
+    }
+
+    mutating func guestIsTaken() {
+        primary.guest.isSuspended = true
+        primaryHandles(.guestLeft(.taken))
+    }
+
+    /// The relay sees it when it looks next, whatever has become of the run until then.
+    mutating func guestShutsDown() {
+        primary.guest.hasShutDown = true
+        events.add(.guestIsLookedAt, at: later(0...100))
+    }
+
+    mutating func lookAtGuest() {
+        guard primary.host.isUp, primary.end == nil else { return }
+        guard primary.host.isRunning else { return events.add(.guestIsLookedAt, at: later(1...100)) }
+        primary.isLeaveSeen = true
+        if scenario.sabotage == .forgetWhatComesWhileFrozen, primary.session.isFrozen { return }
+        primaryHandles(.guestLeft(.shutDown))
     }
 
     mutating func helperDies() {
         primary.isSaveStopped = true
-        primaryHandles(.saveEnded("the save helper has ended"))
+        saveFails("the save helper has ended")
+    }
+
+    private mutating func saveFails(_ why: String) {
+        primary.hasSaveFailed = true
+        if scenario.sabotage == .forgetWhatComesWhileFrozen, primary.session.isFrozen { return }
+        primaryHandles(.saveEnded(why))
     }
 
     // MARK: The guest and its checkpoints

@@ -94,6 +94,7 @@ public struct World {
         case .thaw(let side): thaw(side)
         case .secondOpinion(let patience):
             if backup.host.isRunning { backupHandles(.secondOpinion(patienceNanoseconds: patience)) }
+        case .guestIsLookedAt: lookAtGuest()
         case .heal: heal()
         case .redirectNoticed:
             if scenario.sabotage != .overlookALostRedirect { primary.plug.isBypassed = false }
@@ -183,14 +184,15 @@ public struct World {
         case .primaryFrozen: freeze(.primary)
         case .backupFrozen: freeze(.backup)
         case .helperKilled: if primary.host.isRunning { helperDies() }
+        case .bufferFails: primary.failsNextBuffer = true
         case .restorerFails: if backup.host.isRunning { backupHandles(.restorerFailed) }
         case .adminStops: if primary.host.isRunning { primaryHandles(.stopRequested(signalName: "SIGINT")) }
-        case .adminDestroys: if primary.host.isRunning { guestLeaves(.destroyed) }
-        case .guestShutsDown: if primary.host.isRunning, primary.guest.runs { guestLeaves(.shutDown) }
+        case .adminDestroys: if primary.host.isRunning { guestIsDestroyed() }
+        case .guestShutsDown: if primary.host.isRunning, primary.guest.runs { guestShutsDown() }
         case .guestSavedAway:
             guard primary.host.isRunning, primary.guest.runs else { break }
-            if scenario.sabotage != .overlookAnotherSuspension { guestLeaves(.taken) }
-            guestLeaves(.destroyed)
+            if scenario.sabotage != .overlookAnotherSuspension { guestIsTaken() }
+            guestIsDestroyed()
         case .arbiterAway: arbiterAwayUntil = later(200...1500)
         case .adminDecides: adminDecides()
         case .redirectRemoved:

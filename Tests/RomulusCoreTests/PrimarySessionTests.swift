@@ -305,6 +305,113 @@ import Testing
                 == .end(.init(cause: .backupLeft(text: "why"), fate: .goesOn(.discarded))))
     }
 
+    // MARK: What comes while the guest is frozen
+
+    /// The save helper dies, libxl gives up, or a BUFFER fails.
+    @Test func aSaveThatEndsWhileFrozenEndsTheRunWhenTheBackupIsHeardAgain() {
+        let session = protectedSession(at: .milliseconds(100))
+        sendEpoch(session, at: .milliseconds(600))
+        #expect(session.timePassed(now: .milliseconds(850)).first == .freezeGuest)
+        let kept = session.handle(.saveEnded("torn"), now: .milliseconds(860))
+        guard kept.count == 1, case .log(.warning(let text))? = kept.first else {
+            Issue.record("\(kept)")
+            return
+        }
+        #expect(text.contains("torn"))
+        #expect(session.handle(.saveEnded("again"), now: .milliseconds(870)) == [], "said once")
+
+        let actions = session.handle(.received(.heard(frames: 4)), now: .milliseconds(900))
+        #expect(
+            actions.prefix(3) == [
+                .thawGuest, .stopSave, .send(.farewell(.primaryFailed, text: "checkpointing failed: torn")),
+            ])
+        #expect(!actions.contains { if case .log(let line) = $0 { line.text.contains("protected") } else { false } })
+        #expect(!session.hasEnded, "the backup has not answered")
+        #expect(
+            session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(910)) == [
+                .stopSave, .openOutput, .end(.init(cause: .saveEnded("torn"), fate: .goesOn(.discarded))),
+            ])
+    }
+
+    @Test func aSaveThatEndsWhileFrozenLeavesTheDecisionToWhoeverHasIt() {
+        let session = protectedSession(arbiter: .fence)
+        _ = session.handle(.linkBroken("torn"), now: .milliseconds(200))
+        _ = session.handle(.saveEnded("why"), now: .milliseconds(300))
+        #expect(session.isFrozen)
+        #expect(
+            session.handle(.verdict(.granted("off")), now: .milliseconds(900)).last
+                == .end(.init(cause: broken, fate: .goesOn(.ruledOut("off")))))
+    }
+
+    /// It was seen only after the freeze. What its on_reboot makes here would be a second copy beside a replica that runs.
+    @Test(arguments: [true, false]) func aGuestThatHasShutDownWhileFrozenWaitsForTheDecision(isLinkUsable: Bool) {
+        let session = protectedSession(at: .milliseconds(100))
+        _ =
+            isLinkUsable
+            ? session.timePassed(now: .milliseconds(850))
+            : session.handle(.linkBroken("torn"), now: .milliseconds(200))
+        _ = session.handle(.saveEnded("it does not suspend"), now: .milliseconds(855))
+        let kept = session.handle(.guestLeft(.shutDown), now: .milliseconds(860))
+        guard kept.count == 1, case .log(.warning(let text))? = kept.first else {
+            Issue.record("\(kept)")
+            return
+        }
+        #expect(text.contains("the guest has shut down"))
+        #expect(session.handle(.guestLeft(.shutDown), now: .milliseconds(960)) == [], "said once")
+        let farewell = PrimarySession.Action.send(.farewell(.guestShutDown, text: "the guest has shut down"))
+        #expect(
+            session.handle(.adminSaid(.resume), now: .milliseconds(970)) == (isLinkUsable ? [farewell] : []) + [
+                .stopSave, .thawGuest, .openOutput,
+                .end(.init(cause: .guestLeft(.shutDown), fate: .hasLeft(.ruledOut("the admin said so")))),
+            ])
+    }
+
+    @Test func aGuestThatHasShutDownWhileFrozenIsToldOfWhenTheBackupIsHeardAgain() {
+        let session = protectedSession(at: .milliseconds(100))
+        sendEpoch(session, at: .milliseconds(600))
+        _ = session.timePassed(now: .milliseconds(850))
+        _ = session.handle(.guestLeft(.shutDown), now: .milliseconds(860))
+        #expect(
+            session.handle(.received(.heard(frames: 4)), now: .milliseconds(900)).prefix(3) == [
+                .thawGuest, .stopSave, .send(.farewell(.guestShutDown, text: "the guest has shut down")),
+            ])
+        #expect(
+            session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(910)).last
+                == .end(.init(cause: .guestLeft(.shutDown), fate: .hasLeft(.discarded))))
+    }
+
+    @Test func aShutdownThatTheBackupHasNotAnsweredIsNoLicenceToRestart() {
+        let session = protectedSession(at: .milliseconds(100))
+        _ = session.handle(.guestLeft(.shutDown), now: .milliseconds(120))
+        #expect(session.timePassed(now: .milliseconds(850)).contains(.freezeGuest))
+        #expect(!session.hasEnded)
+        let actions = session.handle(.received(.farewell(.replicaActivated, text: "")), now: .milliseconds(1200))
+        guard case .end(let end)? = actions.last, case .yields = end.fate else {
+            Issue.record("\(actions)")
+            return
+        }
+    }
+
+    @Test func aGuestThatIsDestroyedAfterItHasShutDownDoesNotComeBack() {
+        let session = protectedSession(at: .milliseconds(100))
+        _ = session.timePassed(now: .milliseconds(850))
+        _ = session.handle(.guestLeft(.shutDown), now: .milliseconds(860))
+        #expect(
+            session.handle(.guestLeft(.destroyed), now: .milliseconds(870)) == [
+                .send(.farewell(.guestShutDown, text: "the guest has shut down")), .stopSave, .dropOutput,
+                .end(.init(cause: .guestLeft(.shutDown), fate: .hasLeft(.unknown))),
+            ])
+    }
+
+    @Test func aGuestThatShutsDownWhileTheRunEndsIsNotSaidToGoOn() {
+        let session = protectedSession(at: .milliseconds(100))
+        _ = session.handle(.stopRequested(signalName: "SIGINT"), now: .milliseconds(120))
+        #expect(session.handle(.guestLeft(.shutDown), now: .milliseconds(130)) == [])
+        #expect(
+            session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(140)).last
+                == .end(.init(cause: .guestLeft(.shutDown), fate: .hasLeft(.discarded))))
+    }
+
     // MARK: Leaving
 
     @Test func aStoppedRunEndsWhenTheBackupHasDiscardedItsReplica() {

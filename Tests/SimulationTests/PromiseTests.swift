@@ -67,6 +67,21 @@ import Testing
         print("simulation: arbiter \(arbiter), \(reached) cells of point and fault, 8 seeds each")
     }
 
+    /// Random seeds hardly ever hit the moment between the freeze and the backup's deadline.
+    @Test(arguments: [Fault.helperKilled, .bufferFails]) func aSaveThatEndsWhileFrozenIsNotForgotten(fault: Fault) {
+        var kept = 0
+        for seed in UInt64(0)..<2000 {
+            let scenario = Scenario(
+                seed: seed, arbiter: .none,
+                faults: [.init(.shortLinkCut, .at(300)), .init(fault, .at(500 + Int(seed % 200)))])
+            let verdict = World.run(scenario, isTraced: true)
+            if verdict.trace.contains(where: { $0.contains("while the guest is frozen") }) { kept += 1 }
+            #expect(verdict.violations.isEmpty, "\(scenario): \(verdict.violations)")
+        }
+        print("simulation: \(fault) while frozen \(kept) times")
+        #expect(fault != .helperKilled || kept > 50, "hardly ever")
+    }
+
     @Test func aScenarioReplaysExactly() {
         for seed in UInt64(0)..<50 {
             let scenario = Scenario.random(seed: seed)

@@ -39,6 +39,13 @@ public struct PrimarySession: Sendable {
         var heartbeat: HeartbeatTimer
         var lease: LinkLease
         var standing = Standing.protecting
+        /// Came while the guest was frozen: the backup hears of it when it is heard again.
+        var unsaid: Leaving?
+    }
+
+    private struct Leaving {
+        let cause: Cause
+        let farewell: Message
     }
 
     private enum Standing {
@@ -67,8 +74,8 @@ public struct PrimarySession: Sendable {
     private var isReplicaPossible = false
     /// Why the run ends with the epoch that is under way.
     private var stopCause: Cause?
-    /// Somebody else has suspended the guest.
-    private var isTaken = false
+    /// The guest has left by itself, or with somebody else.
+    private var guestsLeave: Leaving?
     public private(set) var acknowledgedEpoch = Epoch.none
     private var committedEpoch = Epoch.none
 
@@ -254,15 +261,28 @@ public struct PrimarySession: Sendable {
                 phase = .framed(framed)
                 return []
             }
-            framed.standing = if case .backupSilent = cause { .protecting } else { .leaving(cause) }
             framed.heartbeat.sent(at: now)
-            actions = [
-                .thawGuest, .send(.heartbeat(sentEpoch)),
-                .log(.note("the backup was heard again before its deadline: the guest goes on, protected")),
-            ]
+            actions = heardAgain(&framed, frozenBy: cause)
         }
         phase = .framed(framed)
         return isFrozen ? actions : actions + commitAcknowledged()
+    }
+
+    private func heardAgain(_ framed: inout Framed, frozenBy cause: Cause) -> [Action] {
+        let heard = "the backup was heard again before its deadline"
+        let heartbeat = Action.send(.heartbeat(sentEpoch))
+        if let unsaid = framed.unsaid {
+            framed.unsaid = nil
+            framed.standing = .leaving(unsaid.cause)
+            let told = LogLine.note("\(heard): it is told that this run ends")
+            return [.thawGuest, .stopSave, .send(unsaid.farewell), .log(told)]
+        }
+        guard case .backupSilent = cause else {
+            framed.standing = .leaving(cause)
+            return [.thawGuest, heartbeat, .log(.note("\(heard): the run ends when it has answered"))]
+        }
+        framed.standing = .protecting
+        return [.thawGuest, heartbeat, .log(.note("\(heard): the guest goes on, protected"))]
     }
 
     private mutating func commitAcknowledged() -> [Action] {
@@ -274,10 +294,10 @@ public struct PrimarySession: Sendable {
         case .replicaActivated:
             return end(.backupLeft(text: text), .yields("the replica runs on the backup"))
         case .replicaDiscarded:
+            if let guestsLeave { return end(guestsLeave.cause, .hasLeft(.discarded)) }
             guard case .framed(let framed) = phase, case .leaving(let own) = framed.standing else {
                 return end(.backupLeft(text: text), .goesOn(.discarded))
             }
-            if case .guestLeft = own { return end(own, .hasLeft(.discarded)) }
             return end(own, .goesOn(.discarded))
         case .protectionEnded, .guestShutDown, .primaryFailed, .primaryDestroyed:
             return suspect(.linkBroken("the backup sent the primary's farewell"), isLinkUsable: false)
@@ -355,37 +375,56 @@ public struct PrimarySession: Sendable {
     }
 
     /// The backup hears it at once: libxl may take its time.
-    private mutating func guestLeft(_ leave: GuestLeave) -> [Action] {
-        switch leave {
-        case .destroyed where isTaken:
-            // By whoever saved or migrated it. The replica would be a second copy.
-            return end(.guestLeft(.taken), fateWithoutWord(of: .guestLeft(.taken)))
+    private mutating func guestLeft(_ how: GuestLeave) -> [Action] {
+        let cause = Cause.guestLeft(how)
+        switch how {
         case .destroyed:
+            // By whoever had it: its replica would be a second copy, or one from before its end.
+            if let guestsLeave {
+                let told: [Action] = isFrozen ? [.send(guestsLeave.farewell)] : []
+                return told + end(guestsLeave.cause, fateWithoutWord(of: guestsLeave.cause))
+            }
             let farewell = Message.farewell(.primaryDestroyed, text: "the primary's copy has been destroyed")
-            let fate = fateWithoutWord(of: .guestLeft(leave))
-            return (isFramed ? [.send(farewell)] : []) + end(.guestLeft(leave), fate)
+            return (isFramed ? [.send(farewell)] : []) + end(cause, fateWithoutWord(of: cause))
         case .shutDown:
-            return self.leave(.guestLeft(leave), .farewell(.guestShutDown, text: "the guest has shut down"))
+            return guestLeft(cause, .farewell(.guestShutDown, text: cause.text))
         case .taken:
-            isTaken = true
             let text = "the guest is being saved or migrated by somebody else"
-            return self.leave(.guestLeft(leave), .farewell(.primaryFailed, text: text))
+            return guestLeft(cause, .farewell(.primaryFailed, text: text))
         }
+    }
+
+    private mutating func guestLeft(_ cause: Cause, _ farewell: Message) -> [Action] {
+        guestsLeave = guestsLeave ?? Leaving(cause: cause, farewell: farewell)
+        return leave(cause, farewell)
     }
 
     private mutating func leave(_ cause: Cause, _ farewell: Message) -> [Action] {
         guard case .framed(var framed) = phase else { return end(cause, fateWithoutWord(of: cause)) }
         guard isReplicaPossible else { return [.send(farewell)] + end(cause, fateWithoutWord(of: cause)) }
-        guard case .protecting = framed.standing else { return [] }
-        framed.standing = .leaving(cause)
-        phase = .framed(framed)
-        return [.stopSave, .send(farewell)]
+        switch framed.standing {
+        case .protecting:
+            framed.standing = .leaving(cause)
+            phase = .framed(framed)
+            return [.stopSave, .send(farewell)]
+        case .leaving(let own):
+            guard cause.isOfGuest, !own.isOfGuest else { return [] }
+            framed.standing = .leaving(cause)
+            phase = .framed(framed)
+            return []
+        case .frozen(let first, _):
+            // Also a guest that has left waits: what its host makes of it may run, and so may the replica.
+            let known = framed.unsaid?.cause ?? first
+            guard known.isOfLink || (cause.isOfGuest && !known.isOfGuest) else { return [] }
+            framed.unsaid = Leaving(cause: cause, farewell: farewell)
+            phase = .framed(framed)
+            return [.log(.warning("\(cause.text) while the guest is frozen: the run ends when that is decided"))]
+        }
     }
 
     private func fateWithoutWord(of cause: Cause) -> Fate {
         let replica = !isReplicaPossible && sentEpoch == .none ? Replica.none : .unknown
-        if case .guestLeft = cause { return .hasLeft(replica) }
-        return .goesOn(replica)
+        return cause.isOfGuest ? .hasLeft(replica) : .goesOn(replica)
     }
 
     // MARK: Who goes on
@@ -400,8 +439,6 @@ public struct PrimarySession: Sendable {
             framed.standing = .frozen(first, isLinkUsable: isLinkUsable)
             phase = .framed(framed)
             return []
-        case .leaving(.guestLeft(let leave)):
-            return end(.guestLeft(leave), .hasLeft(.unknown))
         case .leaving(let own):
             framed.standing = .frozen(own, isLinkUsable: isLinkUsable)
         case .protecting:
@@ -431,7 +468,9 @@ public struct PrimarySession: Sendable {
         case .granted(let why):
             // A backup that only stood still may come back to this, and is to discard its replica.
             let farewell = Message.farewell(.protectionEnded, text: "the guest goes on at the primary: \(why)")
-            return (isLinkUsable ? [.send(farewell)] : []) + end(cause, .goesOn(.ruledOut(why)))
+            let told: [Action] = isLinkUsable ? [.send(guestsLeave?.farewell ?? farewell)] : []
+            if let guestsLeave { return told + end(guestsLeave.cause, .hasLeft(.ruledOut(why))) }
+            return told + end(cause, .goesOn(.ruledOut(why)))
         case .refused(let why):
             return end(cause, .yields(why))
         }
@@ -450,9 +489,9 @@ public struct PrimarySession: Sendable {
         phase = .ended
         let consequences: [Action] =
             switch fate {
-            case .goesOn: (wasFrozen ? [.thawGuest] : []) + [.openOutput]
+            case .goesOn, .hasLeft(.none), .hasLeft(.discarded), .hasLeft(.ruledOut):
+                (wasFrozen ? [.thawGuest] : []) + [.openOutput]
             case .yields: (wasFrozen ? [] : [.freezeGuest]) + [.dropOutput]
-            case .hasLeft(.none), .hasLeft(.discarded), .hasLeft(.ruledOut): [.openOutput]
             case .hasLeft(.unknown): [.dropOutput]
             }
         return [.stopSave] + consequences + [.end(End(cause: cause, fate: fate))]

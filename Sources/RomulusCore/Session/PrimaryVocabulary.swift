@@ -123,6 +123,16 @@ extension Message {
 }
 
 extension PrimarySession.Cause {
+    /// Nobody wanted the run to end.
+    var isOfLink: Bool {
+        switch self {
+        case .linkBroken, .backupSilent: true
+        case .saveEnded, .stopRequested, .guestLeft, .replicaLacks, .backupLeft, .refused: false
+        }
+    }
+
+    var isOfGuest: Bool { if case .guestLeft = self { true } else { false } }
+
     /// What happened, without what becomes of the guest.
     public var text: String {
         switch self {
