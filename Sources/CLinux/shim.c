@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/netlink.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -173,4 +174,10 @@ void romulus_release_signals(void)
 {
     for (size_t i = 0; i < sizeof(caught_signals) / sizeof(caught_signals[0]); i++)
         sigaction(caught_signals[i], &earlier_actions[i], NULL);
+}
+
+void romulus_outlive_signals(void)
+{
+    signal_eventfd = -1;
+    pthread_atfork(NULL, NULL, romulus_release_signals);
 }

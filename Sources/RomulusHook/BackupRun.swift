@@ -1,3 +1,4 @@
+import CLinux
 import CXen
 import Glibc
 import RomulusCore
@@ -35,6 +36,13 @@ enum BackupRun {
             let configuration = try Configuration.loaded()
             let plugins = try PluginSet.loaded(configuration.plugins, PluginHost(.receive, guest: guest), log)
             let relay = try makeRelay(guest, config.pointee, link, back, configuration, plugins, log)
+            romulus_catch_signals(relay.signalEvent)
+            var isTakenOver = false
+            defer {
+                // xl has a replica to unpause.
+                if isTakenOver { romulus_outlive_signals() } else { romulus_release_signals() }
+                withExtendedLifetime(relay) {}
+            }
             let code =
                 relay.waitForStream()
                 ? Stock.createRestore(
@@ -42,6 +50,7 @@ enum BackupRun {
                 : Int32(ERROR_FAIL.rawValue)
             let restoredAt = MonotonicTime.now
             let outcome = relay.join(isRestored: code == 0)
+            if case .failOver = outcome.end { isTakenOver = code == 0 }
             plugins.close()
             return conclude(
                 outcome, code: code, context, &domainID.pointee, incoming: incoming,

@@ -20,6 +20,8 @@ public enum Fault: String, CaseIterable, Sendable {
     case bufferFails
     case restorerFails
     case adminStops
+    /// A planned reboot of its host.
+    case backupIsAskedToStop
     case adminDestroys
     case guestShutsDown
     /// Somebody else suspends it, keeps what it is, and destroys it here: `xl save`, `xl migrate`.
@@ -71,6 +73,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
     case decideWithoutLooking
     case overlookALostRedirect
     case forgetWhatComesWhileFrozen
+    case leaveWithoutFarewell
 }
 
 public enum ArbiterChoice: String, CaseIterable, Sendable {

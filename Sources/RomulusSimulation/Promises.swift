@@ -69,6 +69,10 @@ struct Promises {
             if isAnywhere, world.primary.guest.hasShutDown { fail("a guest that has shut down runs", world) }
         case .guestSavedAway:
             if world.backup.isActive { fail("a second copy of a guest that was saved", world) }
+        case .backupIsAskedToStop:
+            if !world.primary.isActive || world.primary.hasFrozen || !world.backup.host.isUp {
+                fail("a backup that was asked to stop has cost more than protection", world)
+            }
         case .primaryPowerCut where world.backup.session.lastEpoch == .none,
             .adminDestroys where world.backup.session.lastEpoch == .none:
             break

@@ -74,6 +74,10 @@ extension World {
 
     private mutating func send(_ message: Message) {
         let arrival = time + delay()
+        if scenario.sabotage == .leaveWithoutFarewell, backup.session.isAskedToStop, case .farewell = message {
+            toPrimary.breakNow()
+            return events.add(.arrival(.primary), at: arrival)
+        }
         toPrimary.send(backup.encoder.frame(message), at: arrival)
         events.add(.arrival(.primary), at: arrival)
         backupHandles(.messageSent)
@@ -99,6 +103,8 @@ extension World {
             guard backup.host.isRunning, !backup.session.isSuspecting, !backup.session.hasEnded else { return }
             backupHandles(.heard)
             backupTakes(bytes)
+            // As at the end of each of the relay's turns.
+            if backup.host.isRunning { perform(backup.session.timePassed(now: backup.now(time))) }
         }
         guard toBackup.isBroken, !backup.session.isSuspecting, !backup.session.hasEnded else { return }
         backup.isLinkReadable = false

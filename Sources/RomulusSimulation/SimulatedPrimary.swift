@@ -31,6 +31,7 @@ struct SimulatedPrimary {
     var hasSaveFailed = false
     var failsNextBuffer = false
     var isLeaveSeen = false
+    var hasFrozen = false
     var isLinkReadable = true
     var end: PrimarySession.End?
     /// It is decided that no replica will run: the guest's output is its own again.
@@ -115,6 +116,7 @@ extension World {
 
     private mutating func freezeGuest() {
         if scenario.sabotage == .openOutputOnSuspicion { leave(primary.plug.open()) }
+        primary.hasFrozen = true
         if scenario.sabotage != .neverFreeze { primary.guest.freezes += 1 }
     }
 

@@ -186,6 +186,8 @@ public struct World {
         case .helperKilled: if primary.host.isRunning { helperDies() }
         case .bufferFails: primary.failsNextBuffer = true
         case .restorerFails: if backup.host.isRunning { backupHandles(.restorerFailed) }
+        case .backupIsAskedToStop:
+            if backup.host.isRunning { backupHandles(.stopRequested(signalName: "SIGTERM")) }
         case .adminStops: if primary.host.isRunning { primaryHandles(.stopRequested(signalName: "SIGINT")) }
         case .adminDestroys: if primary.host.isRunning { guestIsDestroyed() }
         case .guestShutsDown: if primary.host.isRunning, primary.guest.runs { guestShutsDown() }

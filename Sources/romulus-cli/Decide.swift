@@ -24,7 +24,7 @@ struct Yield: ParsableCommand {
         abstract: "The copy on this host goes away; the other host's goes on.",
         discussion: """
             On the primary, the frozen guest and its held output are thrown away; on the backup, the replica is \
-            discarded.
+            discarded, also while all is well: then the guest goes on at the primary, unprotected.
             """)
 
     @Argument(help: "The guest's name.") var guest: String

@@ -114,6 +114,18 @@ extension ProtectionTests {
             guest.expectDiscard(ending, cause: "the guest has shut down", "shut down")
         }
 
+        /// A planned reboot of the backup's host: nobody is frozen, nobody is asked.
+        @Test func aBackupThatIsAskedToStopSaysFarewellAndTheGuestGoesOn() throws {
+            let guest = try ProtectedGuest(in: folder, .init(detectTimeoutMilliseconds: 4000))
+            try guest.waitForCommits(3)
+            guest.stopBackup()
+            let ending = try guest.end()
+            let text = "the backup was asked to stop (SIGTERM)"
+            #expect(ending.primary.end == .init(cause: .backupLeft(text: text), fate: .goesOn(.discarded)))
+            guest.expectDiscard(ending, cause: text, "asked to stop")
+            #expect(guest.freezer.freezes == 0 && guest.output.steps.last == .open)
+        }
+
         @Test func aRestoreThatFailsEndsTheRunAtOnceAndTheGuestGoesOn() throws {
             let guest = try ProtectedGuest(in: folder, .init(detectTimeoutMilliseconds: 60_000))
             try guest.waitForCommits(3)

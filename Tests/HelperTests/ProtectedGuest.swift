@@ -218,6 +218,12 @@ final class ProtectedGuest: Sendable {
         _ = write(primary.signalEvent, &mark, 8)
     }
 
+    /// As `kill` of `xl migrate-receive`.
+    func stopBackup() {
+        var mark = UInt64(1) << 40
+        _ = write(backup.signalEvent, &mark, 8)
+    }
+
     var suspendRequests: [ContinuousClock.Instant] { requests.value }
 
     struct Ending {

@@ -143,7 +143,9 @@ import Testing
         for (event, isTakenOver) in cases {
             let session = framedSession(arbiter: .fence)
             _ = epoch(1, session, at: 3)
-            #expect(session.handle(event, now: .milliseconds(4)) == [], "nobody has asked")
+            if event != .adminSaid(.yield) {
+                #expect(session.handle(event, now: .milliseconds(4)) == [], "nobody has asked")
+            }
             _ = session.handle(.linkEnded, now: .milliseconds(5))
             _ = session.timePassed(now: .milliseconds(90_000))
             #expect(!session.hasEnded, "nobody has answered")
@@ -226,6 +228,82 @@ import Testing
         _ = session.handle(.messageSent, now: .milliseconds(50))
         #expect(session.timePassed(now: .milliseconds(174)) == [])
         #expect(session.timePassed(now: .milliseconds(175)) == [.send(.heard(frames: 0))])
+    }
+
+    // MARK: A backup that is asked to stop
+
+    private static let orders: [(BackupSession.Event, text: String)] = [
+        (.stopRequested(signalName: "SIGTERM"), "the backup was asked to stop (SIGTERM)"),
+        (.adminSaid(.yield), "the backup was asked to stop (romulus yield)"),
+    ]
+
+    /// It speaks after the order, so it lives and has the guest.
+    @Test func aBackupThatIsAskedToStopSaysFarewellAsSoonAsThePrimaryIsHeard() {
+        for (order, text) in Self.orders {
+            let session = framedSession(arbiter: .fence)
+            _ = epoch(1, session, at: 3)
+            _ = session.handle(.heard, now: .milliseconds(3))
+            #expect(session.handle(order, now: .milliseconds(100)) == [])
+            #expect(session.isAskedToStop && !session.hasEnded)
+            #expect(session.timePassed(now: .milliseconds(110)) == [])
+            #expect(session.handle(.heard, now: .milliseconds(120)) == [])
+            #expect(
+                session.timePassed(now: .milliseconds(120)) == [
+                    .send(.farewell(.replicaDiscarded, text: text)), .end(.discard(cause: text)),
+                ])
+        }
+    }
+
+    @Test func aPrimaryThatHandsTheGuestOverIsHeardFirst() {
+        let session = framedSession()
+        _ = epoch(1, session, at: 3)
+        _ = session.handle(.stopRequested(signalName: "SIGTERM"), now: .milliseconds(100))
+        _ = session.handle(.heard, now: .milliseconds(110))
+        #expect(
+            session.handle(.received(.farewell(.primaryDestroyed, text: "gone")), now: .milliseconds(110))
+                == [.end(.failOver(cause: "gone"))])
+    }
+
+    @Test func beforeThereIsAReplicaOrWithAStockPrimaryItStopsAtOnce() {
+        let early = framedSession()
+        let text = "the backup was asked to stop (SIGTERM)"
+        #expect(
+            early.handle(.stopRequested(signalName: "SIGTERM"), now: .milliseconds(100)) == [
+                .send(.farewell(.replicaDiscarded, text: text)), .end(.discard(cause: text)),
+            ])
+        let stock = session()
+        _ = stock.handle(.epochReceived(streamBytes: 1), now: .milliseconds(3))
+        #expect(
+            stock.handle(.stopRequested(signalName: "SIGTERM"), now: .milliseconds(100))
+                == [.end(.discard(cause: text))])
+    }
+
+    /// A primary that dies in that moment leaves the only copy here.
+    @Test func anOrderToStopIsNotFollowedWhereThePrimaryIsNotHeardAnyMore() {
+        let session = framedSession()
+        _ = epoch(1, session, at: 3)
+        _ = session.handle(.heard, now: .milliseconds(3))
+        _ = session.handle(.stopRequested(signalName: "SIGTERM"), now: .milliseconds(100))
+        let actions = session.timePassed(now: .milliseconds(1003))
+        guard case .log(.warning(let text))? = actions.first else {
+            Issue.record("\(actions)")
+            return
+        }
+        #expect(text.contains("SIGTERM") && text.contains("romulus yield"))
+        #expect(actions.last == .end(.failOver(cause: "no byte from the primary for 1000 ms")))
+    }
+
+    @Test func aSignalDecidesNothingWhileSomebodyElseDecides() {
+        let session = framedSession(arbiter: .lease)
+        _ = epoch(1, session, at: 3)
+        _ = session.handle(.linkEnded, now: .milliseconds(5))
+        let actions = session.handle(.stopRequested(signalName: "SIGTERM"), now: .milliseconds(6))
+        guard actions.count == 1, case .log(.warning(let text))? = actions.first else {
+            Issue.record("\(actions)")
+            return
+        }
+        #expect(text.contains("SIGTERM") && text.contains("romulus yield"))
+        #expect(session.timePassed(now: .milliseconds(1001)).last == .askArbiter)
     }
 
     @Test func nothingHappensAfterTheEnd() {

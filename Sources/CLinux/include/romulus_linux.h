@@ -40,10 +40,12 @@ void romulus_name_thread(const char *name);
 /*
  * From now on SIGINT, SIGTERM and SIGHUP add 1 << 32, 1 << 40 or 1 << 48 to the eventfd `fd` instead of killing the
  * process, and SIGTSTP (Ctrl-Z) does nothing; a signal that is ignored stays ignored. romulus_release_signals puts back
- * what was there.
+ * what was there. romulus_outlive_signals lets them do nothing for the rest of this process's life: it has a last thing to
+ * do; its children are as if nothing had been caught.
  */
 void romulus_catch_signals(int fd);
 void romulus_release_signals(void);
+void romulus_outlive_signals(void);
 
 /*
  * What the launcher, or the hook in xl, has put into the environment of this process; taken out of it when the shared

@@ -50,6 +50,8 @@ public struct BackupSession: Sendable {
         case restorerFailed
         case verdict(ArbiterVerdict)
         case adminSaid(AdminWord)
+        /// This host's admin, or its shutdown, wants the receiver to end.
+        case stopRequested(signalName: String)
         /// The answer to `askSecondOpinion`; 0 agrees.
         case secondOpinion(patienceNanoseconds: Int64)
     }
@@ -78,6 +80,12 @@ public struct BackupSession: Sendable {
         case ended
     }
 
+    private struct StopOrder {
+        let text: String
+        /// It was heard after the order. What it said is heeded first: it may have handed the guest over.
+        var isPrimaryAlive = false
+    }
+
     private let configuration: Configuration
     private let times: LinkTimes
     private var phase = Phase.plain
@@ -93,6 +101,8 @@ public struct BackupSession: Sendable {
     private var isAcknowledgementDue = false
     /// The primary has announced itself under this name of the run.
     public private(set) var run: UInt64?
+    /// Who wants this to end. Followed when the primary is heard after it: one that has died leaves the only copy here.
+    private var stopOrder: StopOrder?
     /// Complete in memory, not yet confirmed by the primary's EPOCH_END.
     private var unconfirmedStreamBytes: UInt64?
     /// The last epoch that is complete here, and acknowledged where the primary listens.
@@ -108,6 +118,7 @@ public struct BackupSession: Sendable {
 
     public var isFramed: Bool { if case .framed = phase { true } else { false } }
     public var hasEnded: Bool { if case .ended = phase { true } else { false } }
+    public var isAskedToStop: Bool { stopOrder != nil }
     public var isSuspecting: Bool { if case .suspecting = phase { true } else { false } }
 
     public var deadline: MonotonicTime? {
@@ -149,6 +160,7 @@ public struct BackupSession: Sendable {
         switch event {
         case .heard:
             detector.heard(at: now)
+            stopOrder?.isPrimaryAlive = true
             return []
         case .frameTaken(let bytes, let count):
             return frameTaken(bytes: bytes, count: count)
@@ -181,9 +193,33 @@ public struct BackupSession: Sendable {
         case .secondOpinion(let patience):
             secondOpinion?.answered(patienceNanoseconds: patience, now: now)
             return []
-        case .verdict, .adminSaid:
+        case .stopRequested(let signalName):
+            return stopRequested(by: signalName)
+        case .adminSaid(.yield):
+            return stopRequested(by: "romulus yield")
+        case .verdict, .adminSaid(.resume):
             return []
         }
+    }
+
+    private mutating func stopRequested(by order: String) -> [Action] {
+        // A stock primary has no signs of life to wait for.
+        guard isFramed, lastEpoch > .none else { return stop(order) }
+        stopOrder = stopOrder ?? StopOrder(text: order)
+        return []
+    }
+
+    private mutating func stop(_ order: String) -> [Action] {
+        discard("the backup was asked to stop (\(order))")
+    }
+
+    private func notStopping(_ order: String) -> [Action] {
+        [
+            .log(
+                .warning(
+                    "\(order) is not followed, because the primary is not heard and the replica may be the only copy:"
+                        + " `romulus yield' gives it up"))
+        ]
     }
 
     private mutating func handleInSuspicion(_ event: Event, _ cause: String) -> [Action] {
@@ -193,6 +229,7 @@ public struct BackupSession: Sendable {
         case .adminSaid(.resume): failOver("\(cause); the admin said so")
         case .adminSaid(.yield): discard("\(cause), and the admin said so")
         case .restorerFailed: restorerFailed()
+        case .stopRequested(let signalName): notStopping(signalName)
         case .heard, .announced, .framesBegun, .frameTaken, .epochReceived, .received, .messageSent, .linkEnded,
             .linkBroken, .epochTooLarge, .secondOpinion:
             []
@@ -232,6 +269,7 @@ public struct BackupSession: Sendable {
             return leaseIsOver(cause)
         case .plain, .answered, .framed: break
         }
+        if let stopOrder, stopOrder.isPrimaryAlive { return stop(stopOrder.text) }
         var actions: [Action] = []
         if detector.isSuspect(at: now), let deadline = detector.deadline {
             switch secondOpinionIsHeard(since: deadline, now: now) {
@@ -346,6 +384,10 @@ public struct BackupSession: Sendable {
 
     private mutating func linkFailed(_ reason: String, now: MonotonicTime) -> [Action] {
         if lastEpoch == .none { return discard("\(reason), before the first complete checkpoint") }
+        return (stopOrder.map { notStopping($0.text) } ?? []) + suspect(reason, now: now)
+    }
+
+    private mutating func suspect(_ reason: String, now: MonotonicTime) -> [Action] {
         // Without frames there is no lease to wait for, as with stock; and a host that is off needs none.
         guard isFramed, configuration.arbiter != .fence, let deadline = detector.deadline, now < deadline else {
             return leaseIsOver(reason)

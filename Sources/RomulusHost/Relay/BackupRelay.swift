@@ -69,6 +69,7 @@ public final class BackupRelay: @unchecked Sendable {
     private let link: Int32
     private let back: Int32
     private let ports: Ports
+    private let signals: Descriptor
     private let restoreReturned: Descriptor
     private let begun: Descriptor
     private let hasBegun = Atomic(false)
@@ -112,6 +113,7 @@ public final class BackupRelay: @unchecked Sendable {
         let stream = try Descriptor.pipe(bytes: 1 << 20)
         streamForLibxl = stream.one
         feed = stream.other.release()
+        signals = try Descriptor.event()
         restoreReturned = try Descriptor.event()
         begun = try Descriptor.event()
         let slots = configuration.session.pageSlots
@@ -137,6 +139,9 @@ public final class BackupRelay: @unchecked Sendable {
         isBackUsable = back >= 0
         session = BackupSession(configuration: configuration.session, now: .now)
     }
+
+    /// Where a signal handler leaves its mark (romulus_catch_signals).
+    public var signalEvent: Int32 { signals.raw }
 
     public func start() throws(SystemError) {
         thread = try Thread(name: "romulus-relay") { [self] in run() }
@@ -208,6 +213,7 @@ public final class BackupRelay: @unchecked Sendable {
         session.setListening(isListening, now: .now)
 
         polls.reset()
+        let signalIndex = polls.add(signals.raw, reading: true)
         let returnIndex = polls.add(restoreReturned.raw, reading: true)
         let linkIndex = polls.add(isListening ? link : -1, reading: true)
         let feedIndex = polls.add(feed, writing: hasSomethingToHandOn)
@@ -230,6 +236,9 @@ public final class BackupRelay: @unchecked Sendable {
             perform(session.handle(.verdict(verdict), now: .now))
         }
         if polls.isReady(adminIndex) { hearAdmin() }
+        if polls.isReady(signalIndex), let name = signals.takeSignalName() {
+            perform(session.handle(.stopRequested(signalName: name), now: .now))
+        }
         if polls.isReady(suspicionIndex) || ports.suspicion?.deadline != nil { hearSecondOpinion() }
         perform(session.timePassed(now: .now))
         tellMetrics()
@@ -263,7 +272,8 @@ public final class BackupRelay: @unchecked Sendable {
         guard let admin = ports.admin, let request = admin.receive() else { return }
         guard let word = request.word else { return admin.answer(status.json.encoded()) }
         let actions = session.handle(.adminSaid(word), now: .now)
-        admin.answer(actions.isEmpty ? "nothing to decide: the primary is heard" : "ok")
+        let isTaken = !actions.isEmpty || (word == .yield && session.isAskedToStop)
+        admin.answer(isTaken ? "ok" : "nothing to decide: the primary is heard")
         perform(actions)
     }
 

@@ -390,9 +390,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     }
 
     private func readSignals() {
-        let mark = signals.drain()
-        guard mark != 0 else { return }
-        let name = mark >> 48 != 0 ? "SIGHUP" : mark >> 40 != 0 ? "SIGTERM" : "SIGINT"
+        guard let name = signals.takeSignalName() else { return }
         perform(session.handle(.stopRequested(signalName: name), now: .now))
     }
 
