@@ -18,7 +18,11 @@ final class GuestControl: @unchecked Sendable {
 
     deinit { xc_interface_close(interface) }
 
-    var port: GuestPort { GuestPort(leave: leave, freeze: freeze, thaw: thaw, giveUp: giveUp) }
+    var port: GuestPort {
+        GuestPort(leave: leave, standing: standing, freeze: freeze, thaw: thaw, giveUp: giveUp)
+    }
+
+    private func standing() -> GuestStanding? { GuestStanding(of: domainID, interface) }
 
     private func leave(isCheckpointing: Bool) -> PrimarySession.GuestLeave? {
         guard let interface else { return nil }
@@ -43,5 +47,21 @@ final class GuestControl: @unchecked Sendable {
     private func giveUp(mustNotRun: Bool) {
         store.takeSuspendOrder(of: domainID)
         if mustNotRun { _ = xc_domain_shutdown(interface, domainID, Int32(SHUTDOWN_suspend)) }
+    }
+}
+
+extension GuestStanding {
+    /// Nil for a domain that has gone, or has shut down for good.
+    init?(of domainID: UInt32, _ interface: OpaquePointer?) {
+        var info = xc_dominfo_t()
+        guard let interface, xc_domain_getinfo(interface, domainID, 1, &info) == 1, info.domid == domainID,
+            info.dying == 0, info.crashed == 0
+        else { return nil }
+        if info.shutdown != 0 {
+            guard info.shutdown_reason == UInt32(SHUTDOWN_suspend) else { return nil }
+            self = .suspended
+        } else {
+            self = info.paused != 0 ? .paused : .runs
+        }
     }
 }

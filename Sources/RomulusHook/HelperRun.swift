@@ -115,15 +115,32 @@ enum HelperRun {
         }
 
         func suspend(_ data: UnsafeMutableRawPointer?) -> Int32 {
-            if session.isStopped() { return 0 }
+            if session.isStopped() || !session.awaitUnpaused() { return 0 }
             if session.leaveToWhoeverSuspended() { return 0 }
             requested = .now
             epoch = epoch.next
-            session.report(.suspending(epoch))
-            let result = plugins.take(.suspend, epoch) { stock.suspend?(data) ?? 0 }
+            session.report(.suspending(epoch, helper: getpid()))
+            let result = plugins.take(.suspend, epoch) { suspendGuest(data) }
             suspended = .now
             guard result > 0 else { return result }
             return watches { watch throws(SystemError) in try watch.guestIsSuspended() } ? result : 0
+        }
+
+        /// libxl gives up on a guest that is paused before it has suspended. It is asked again when it runs.
+        private func suspendGuest(_ data: UnsafeMutableRawPointer?) -> Int32 {
+            while true {
+                // Also where the guest never took the order, and libxl has withdrawn it, this says that all went well.
+                let result = stock.suspend?(data) ?? 0
+                guard session.standing == .paused else { return result }
+                guard session.awaitUnpaused() else { return 0 }
+                guard session.suspendsLate() else { continue }
+                // What it has followed was ours, or else somebody else's. libxl's own resuming also tells xenstore of it.
+                if result > 0 {
+                    if session.leaveToWhoeverSuspended() { return 0 }
+                } else if stock.postcopy?(data) ?? 0 <= 0 {
+                    return 0
+                }
+            }
         }
 
         func postcopy(_ data: UnsafeMutableRawPointer?) -> Int32 {

@@ -74,17 +74,36 @@ final class HelperSession: @unchecked Sendable {
     ///
     /// - Returns: true when the guest is theirs, and the run over.
     func leaveToWhoeverSuspended() -> Bool {
-        guard isGuestSuspended(interface) else { return false }
+        guard standing == .suspended else { return false }
         report(.guestTaken)
         isStopOrdered = true
         return true
     }
 
-    private func isGuestSuspended(_ interface: OpaquePointer?) -> Bool {
-        var info = xc_dominfo_t()
-        return xc_domain_getinfo(interface, domain, 1, &info) == 1 && info.domid == domain && info.shutdown != 0
-            && info.shutdown_reason == UInt32(SHUTDOWN_suspend)
+    var standing: GuestStanding? { GuestStanding(of: domain, interface) }
+
+    /// A paused guest follows no order to suspend, and libxl waits for that no longer than a minute or two.
+    ///
+    /// - Returns: false when the run is over.
+    func awaitUnpaused() -> Bool {
+        guard standing == .paused else { return true }
+        report(.paused(true))
+        defer { report(.paused(false)) }
+        return wait(until: { MonotonicTime.now + Self.lookNanoseconds }, for: { self.standing != .paused })
     }
+
+    /// It has just been unpaused, and may have an order that it follows now.
+    ///
+    /// - Returns: whether it did.
+    func suspendsLate() -> Bool {
+        let deadline = MonotonicTime.now + Self.settlingNanoseconds
+        _ = wait(
+            until: { MonotonicTime.now + Self.lookNanoseconds },
+            for: { self.standing != .runs || MonotonicTime.now >= deadline })
+        return standing == .suspended
+    }
+
+    private static let settlingNanoseconds: Int64 = 1_000_000_000
 
     /// - Returns: false when the run is over.
     func awaitCommit(of epoch: Epoch) -> Bool {
@@ -233,7 +252,7 @@ final class HelperSession: @unchecked Sendable {
             }
             return
         }
-        if isGuestSuspended(own) { _ = xc_domain_resume(own, domain, 1) }
+        if GuestStanding(of: domain, own) == .suspended { _ = xc_domain_resume(own, domain, 1) }
         (try? Leftovers(of: domain))?.release(log)
         log.error("xl remus was killed before there was a replica: the guest goes on here, unprotected")
     }

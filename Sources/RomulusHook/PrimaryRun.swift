@@ -179,6 +179,7 @@ enum PrimaryRun {
         if !outcome.wasFarewellHeard { Transport.end() }
         log.write(verdict(outcome))
         if outcome.end.cause == .guestLeft(.taken) { mustNotResume = true }
+        if case .goesOn = outcome.end.fate, outcome.isSuspendOrderOut { awaitLateSuspension(domain, log) }
         if case .yields = outcome.end.fate {
             mustNotResume = true
             if domain.state != .gone, !domain.destroy() {
@@ -188,6 +189,36 @@ enum PrimaryRun {
         // Not libxl's own code: xl resumes after every failure but a guest that did not suspend in time.
         return Int32(ERROR_FAIL.rawValue)
     }
+
+    /// Until the guest will not follow the order to suspend that nobody waits for any more. Where it does, xl resumes it.
+    private static func awaitLateSuspension(_ domain: Domain, _ log: Log) {
+        let store = XenstoreConnection()
+        if store.takeSuspendOrder(of: domain.id) { return }
+        var isPauseTold = false
+        var deadline = MonotonicTime.now + lateNanoseconds
+        while MonotonicTime.now < deadline {
+            let facts = domain.facts()
+            guard facts.state == .alive else { return }
+            // A new order is somebody else's, and so is what follows.
+            if store.hasSuspendOrder(domain.id) {
+                mustNotResume = true
+                return
+            }
+            if facts.isPaused {
+                deadline = .now + lateNanoseconds
+                if !isPauseTold {
+                    log.warning(
+                        "the guest is paused in the middle of a checkpoint that was given up: this xl remus stays until it"
+                            + " runs again (xl unpause), to resume it if it suspends then")
+                }
+                isPauseTold = true
+            }
+            usleep(100_000)
+        }
+    }
+
+    /// A Linux guest that cannot freeze its tasks gives up after 20 seconds.
+    private static let lateNanoseconds: Int64 = 25_000_000_000
 
     /// The line an admin needs: what happened, what becomes of the guest, what to do.
     private static func verdict(_ outcome: PrimaryRelay.Outcome) -> LogLine {

@@ -16,6 +16,7 @@ final class Freezer: Sendable {
     func port(leave: @escaping @Sendable () -> PrimarySession.GuestLeave? = { nil }) -> GuestPort {
         GuestPort(
             leave: { _ in leave() },
+            standing: { [domain] in domain.isSuspended ? .suspended : domain.isRunning ? .runs : .paused },
             freeze: { [domain, counts] in
                 counts.change { $0.freezes += 1 }
                 return domain.pause()

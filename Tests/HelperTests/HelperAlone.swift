@@ -40,6 +40,8 @@ final class HelperAlone: Sendable {
     /// Where libxl's callbacks are; epochs count from 1.
     struct Steps: Sendable {
         typealias Step = @Sendable (_ surroundings: Surroundings, _ epoch: UInt64) throws -> Void
+        /// Where libxl has given its order; false if it gives up on the guest.
+        var suspends: @Sendable (Surroundings) throws -> Bool = { _ in true }
         var whileSuspended: Step = { _, _ in }
         /// Before libxl answers the checkpoint callback.
         var afterCheckpoint: Step = { $0.commit($1) }
@@ -69,7 +71,7 @@ final class HelperAlone: Sendable {
         self.surroundings = surroundings
         let file = try OpenFile(folder("stream"), O_RDWR | O_CREAT)
         saver = try StockStreams.startRemus(
-            source, to: file,
+            source, to: file, suspends: { try steps.suspends(surroundings) },
             whileSuspended: { epoch in
                 surroundings.send(.outputHeld(Epoch(rawValue: UInt64(epoch) + 1)))
                 try steps.whileSuspended(surroundings, UInt64(epoch) + 1)

@@ -51,7 +51,10 @@ final class ProtectedGuest: Sendable {
         var seed: UInt64 = 1
         /// What the guest does while it runs.
         var dirtyPages = 40
+        /// Where libxl has given its order; false if it gives up on the guest.
+        var suspends: @Sendable () -> Bool = { true }
         var whileSuspended: @Sendable () -> Void = {}
+        var epochWatch = EpochWatch()
         var guestLeave: @Sendable () -> PrimarySession.GuestLeave? = { nil }
         /// What each side hears when it asks.
         var arbiter = ArbiterKind.fence
@@ -83,19 +86,21 @@ final class ProtectedGuest: Sendable {
             try load(settings.plugins.backup, PluginHost(.receive, guest: "test"))
         )
         let suspicion = try SuspicionPlugins(plugins.backup)
+        var relaySettings = PrimaryRelay.Configuration(
+            session: .init(
+                guest: "test", patienceNanoseconds: patience, hasBackChannel: true, arbiter: settings.arbiter,
+                isUnsafeAccepted: false),
+            run: settings.seed,
+            helper: .init(stagingBytes: settings.stagingBytes, engine: settings.engine),
+            schedule: .fixed(periodNanoseconds: .nanoseconds(milliseconds: settings.periodMilliseconds)),
+            pages: settings.slots.primary == 0
+                ? nil : .init(slots: settings.slots.primary, compression: settings.compression))
+        relaySettings.epochWatch = settings.epochWatch
         let epochLimitBytes = settings.epochLimitBytes ?? settings.pages * 4096 + (1 << 20)
         let (primaryVerdict, backupVerdict) = (settings.primaryVerdict, settings.backupVerdict)
         primary = try PrimaryRelay(
             link: wire.entry.descriptor, back: backWire.exit.descriptor,
-            configuration: .init(
-                session: .init(
-                    guest: "test", patienceNanoseconds: patience, hasBackChannel: true, arbiter: settings.arbiter,
-                    isUnsafeAccepted: false),
-                run: settings.seed,
-                helper: .init(stagingBytes: settings.stagingBytes, engine: settings.engine),
-                schedule: .fixed(periodNanoseconds: .nanoseconds(milliseconds: settings.periodMilliseconds)),
-                pages: settings.slots.primary == 0
-                    ? nil : .init(slots: settings.slots.primary, compression: settings.compression)),
+            configuration: relaySettings,
             ports: .init(
                 guest: freezer.port(leave: settings.guestLeave), output: output,
                 arbiter: try ArbiterDesk { _ in primaryVerdict },
@@ -118,7 +123,7 @@ final class ProtectedGuest: Sendable {
 
         let stream = try OpenFile(duplicating: primary.streamForLibxl.raw)
         saver = try StockStreams.startRemus(
-            source, to: stream,
+            source, to: stream, suspends: settings.suspends,
             whileSuspended: { [copies, requests] epoch in
                 requests.change { $0.append(.now) }
                 copies.keep(try source.copy(to: folder("epoch\(epoch)")), epoch)

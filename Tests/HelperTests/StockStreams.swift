@@ -28,9 +28,10 @@ enum StockStreams {
     }
 
     /// `xl remus`: after each epoch CHECKPOINT_END and then `afterEpoch`, which ends the run by returning false.
-    /// `whileSuspended` is where a test dirties pages by hand or keeps a copy of the epoch.
+    /// `suspends` is false where libxl gives up on the guest. `whileSuspended` is where a test dirties pages by hand or keeps a copy of the epoch.
     static func startRemus(
         _ domain: SimulatedDomain, to stream: OpenFile,
+        suspends: @escaping @Sendable () throws -> Bool = { true },
         whileSuspended: @escaping @Sendable (_ epoch: Int) throws -> Void = { _ in },
         afterEpoch: @escaping @Sendable (_ epoch: Int) throws -> Bool,
         observe: @escaping @Sendable (HelperMessage) -> Void = { _ in },
@@ -41,6 +42,8 @@ enum StockStreams {
         var callbacks = HelperProcess.Callbacks()
         callbacks.observe = observe
         callbacks.suspend = {
+            // libxl gives a paused guest a minute, and then gives up.
+            guard try suspends(), !domain.isPaused else { return 0 }
             try domain.suspend()
             try whileSuspended(epoch.current)
             return 1

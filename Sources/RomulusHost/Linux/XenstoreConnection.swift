@@ -39,12 +39,20 @@ public final class XenstoreConnection: @unchecked Sendable {
 
     /// As the guest does: the order to suspend is gone. Another one, or a domain that is gone, is none of ours, whoever is
     /// faster.
-    public func takeSuspendOrder(of domainID: UInt32) {
-        guard let handle else { return }
+    ///
+    /// - Returns: whether it was there.
+    @discardableResult
+    public func takeSuspendOrder(of domainID: UInt32) -> Bool {
+        guard let handle else { return false }
         let path = "/local/domain/\(domainID)/control/shutdown"
         let transaction = xs_transaction_start(handle)
         let isOurs = read(path, in: transaction) == "suspend"
         if isOurs { write(path, "", in: transaction) }
-        xs_transaction_end(handle, transaction, !isOurs)
+        return xs_transaction_end(handle, transaction, !isOurs) && isOurs
+    }
+
+    /// Whether somebody has told it to suspend, and it has not taken the order yet.
+    public func hasSuspendOrder(_ domainID: UInt32) -> Bool {
+        read("/local/domain/\(domainID)/control/shutdown") == "suspend"
     }
 }

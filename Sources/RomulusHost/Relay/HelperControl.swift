@@ -22,8 +22,10 @@ public enum HelperControl {
 
     /// Helper to `xl`.
     public enum Report: Equatable, Sendable {
-        /// This epoch's checkpoint begins: from here to its `resumed` the guest's suspension is its own.
-        case suspending(Epoch)
+        /// This epoch's checkpoint begins: from here to its `resumed` the guest's suspension is its own. `helper` is its process.
+        case suspending(Epoch, helper: Int32)
+        /// Somebody has paused the guest, and its checkpoint waits; or does not any more.
+        case paused(Bool)
         /// Somebody else had suspended the guest when a checkpoint was to begin.
         case guestTaken
         /// The guest is suspended; it stays so until `outputHeld`.
@@ -55,9 +57,10 @@ public enum HelperControl {
                     times.copying?.logRead.nanoseconds ?? 0, times.copying?.pagesCopied.nanoseconds ?? 0,
                     times.saved.nanoseconds, times.outputHeld.nanoseconds, times.resumed.nanoseconds
                 ), on: socket)
-        case .suspending(let epoch): send(words(17, Int64(epoch.rawValue)), on: socket)
+        case .suspending(let epoch, let helper): send(words(17, Int64(epoch.rawValue), Int64(helper)), on: socket)
         case .suspended(let epoch): send(words(18, Int64(epoch.rawValue)), on: socket)
         case .guestTaken: send(words(19), on: socket)
+        case .paused(let isPaused): send(words(20, isPaused ? 1 : 0), on: socket)
         }
     }
 
@@ -90,9 +93,10 @@ public enum HelperControl {
         receive(from: socket) { words in
             switch words.0 {
             case 16: .resumed(times(words))
-            case 17: .suspending(Epoch(rawValue: UInt64(bitPattern: words.1)))
+            case 17: .suspending(Epoch(rawValue: UInt64(bitPattern: words.1)), helper: Int32(truncatingIfNeeded: words.2))
             case 18: .suspended(Epoch(rawValue: UInt64(bitPattern: words.1)))
             case 19: .guestTaken
+            case 20: .paused(words.1 == 1)
             default: nil
             }
         }

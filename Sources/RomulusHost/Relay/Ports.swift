@@ -4,6 +4,8 @@ import RomulusCore
 public struct GuestPort: Sendable {
     /// Whether it has gone, and how; and whether a checkpoint of ours may have suspended it.
     public var leave: @Sendable (_ isCheckpointing: Bool) -> PrimarySession.GuestLeave?
+    /// Nil where it is gone, or not to be seen.
+    public var standing: @Sendable () -> GuestStanding?
     /// Its processors stand still when this returns true, whatever else happens to it, until `thaw`.
     public var freeze: @Sendable () -> Bool
     public var thaw: @Sendable () -> Bool
@@ -13,10 +15,12 @@ public struct GuestPort: Sendable {
 
     public init(
         leave: @escaping @Sendable (_ isCheckpointing: Bool) -> PrimarySession.GuestLeave?,
+        standing: @escaping @Sendable () -> GuestStanding?,
         freeze: @escaping @Sendable () -> Bool, thaw: @escaping @Sendable () -> Bool,
         giveUp: @escaping @Sendable (Bool) -> Void
     ) {
         self.leave = leave
+        self.standing = standing
         self.freeze = freeze
         self.thaw = thaw
         self.giveUp = giveUp

@@ -45,6 +45,11 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var isHelperOurs = false
     /// From before the guest is suspended until it runs again.
     private var isCheckpointing = false
+    private var epochWatch: EpochWatch
+    /// Of the checkpoint that was begun last.
+    private var helperProcess: Int32?
+    /// The helper waits for whoever has paused the guest.
+    private var isGuestPaused = false
     private var hasSaveReturned = false
     private var isFirstCheckpointSent = false
     /// The first epoch's end waits until the backup has heard everything before it.
@@ -89,6 +94,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         self.log = log
         self.ports = ports
         nextGuestCheck = .now
+        epochWatch = configuration.epochWatch
         writer = LinkWriter(link: link)
         telemetry = RunTelemetry(guest: configuration.session.guest, trace: ports.trace, metrics: ports.metrics)
         pacer = EpochPacer(
@@ -116,7 +122,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         return Outcome(
             end: end ?? .init(cause: .saveEnded("the relay ended"), fate: .goesOn(.unknown)),
             statistics: telemetry.statistics,
-            wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil))
+            wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil),
+            isSuspendOrderOut: isCheckpointing && [.runs, .paused].contains(ports.guest.standing()))
     }
 
     // MARK: The thread
@@ -129,6 +136,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         while !session.hasEnded { turn() }
         sayLastWords()
         giveUpGuest()
+        freeGuest()
         ports.arbiter?.close()
         telemetry.close()
 
@@ -184,6 +192,19 @@ public final class PrimaryRelay: @unchecked Sendable {
         if let leave = guestLeave() { perform(session.handle(.guestLeft(leave), now: .now)) }
         if let lack = ports.shape?.lack { perform(session.handle(.replicaLacks(lack), now: .now)) }
         watchOutput()
+        watchEpoch()
+    }
+
+    /// Whether the checkpoint under way gets on. A guest that is frozen waits for others than its helper, and so does one whose pages
+    /// wait for the link.
+    private func watchEpoch() {
+        if session.isFrozen || isGuestPaused || ring.freeBytes == 0 { epochWatch.moved(at: .now) }
+        guard epochWatch.isDue(at: .now), let guest = ports.guest.standing() else { return }
+        switch epochWatch.look(guest, at: .now) {
+        case .wait: break
+        case .say(let text): log.warning(text)
+        case .end(let why): saveEnded(why)
+        }
     }
 
     private func lookAtLinks() {
@@ -254,6 +275,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         if session.hasEnded { return .ending }
         if session.isFrozen { return .frozen }
         if session.acknowledgedEpoch == .none { return .copying }
+        if isGuestPaused { return .paused }
         return session.isFramed ? .protected : .stock
     }
 
@@ -283,6 +305,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             switch DescriptorIO.read(streamEnd, into: ring.freeParts) {
             case .bytes(let count):
                 ring.didWrite(count)
+                epochWatch.moved(at: .now)
                 drained += count
                 if drained >= Self.drainBytes { return }
             case .wouldBlock:
@@ -397,16 +420,25 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func readReports() {
         while true {
             switch HelperControl.receiveReport(from: control.raw) {
-            case .message(.suspending):
+            case .message(.suspending(_, let process)):
                 isHelperOurs = true
                 isCheckpointing = true
+                helperProcess = process
+                epochWatch.began(at: .now)
+            case .message(.paused(let isPaused)):
+                isGuestPaused = isPaused
+                guard isPaused, !session.isFrozen else { break }
+                log.note(
+                    "the guest is paused (xl pause): no epoch is taken until it runs again (xl unpause); its replica stays as it is")
             case .message(.guestTaken):
                 perform(session.handle(.guestLeft(.taken), now: .now))
             case .message(.suspended):
                 pacer.epochBegan()
+                epochWatch.moved(at: .now)
                 perform(session.handle(.guestSuspended, now: .now))
             case .message(.resumed(let times)):
                 isCheckpointing = false
+                epochWatch.ended()
                 telemetry.resumed(times)
             case .nothing: return
             case .closed:
@@ -505,7 +537,6 @@ public final class PrimaryRelay: @unchecked Sendable {
         }
     }
 
-    /// Finishes the frame under way, and waits until the backup has answered a farewell with its own.
     /// libxl may be about to wait for a guest that will not run here again, or do so already: until its save has returned it is
     /// told that it need not.
     private func giveUpGuest() {
@@ -529,6 +560,26 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// libxl's own limits: a minute for the order to be taken, and one for the suspension.
     private static let givingUpNanoseconds: Int64 = 125_000_000_000
 
+    /// A helper that hangs keeps libxl, and with it whoever would resume the guest.
+    private func freeGuest() {
+        guard case .goesOn? = end?.fate, let helperProcess else { return }
+        let deadline = MonotonicTime.now + Self.freeingNanoseconds
+        while !hasSaveReturned, MonotonicTime.now < deadline {
+            polls.reset()
+            let returned = polls.add(saveReturned.raw, reading: true)
+            polls.wait(until: deadline)
+            hasSaveReturned = polls.isReady(returned)
+        }
+        guard !hasSaveReturned, ports.guest.standing() == .suspended else { return }
+        readReports()
+        guard isHelperHere else { return }
+        log.warning("the save helper hangs and the guest is suspended: the helper is killed, so that the guest is resumed")
+        kill(helperProcess, SIGKILL)
+    }
+
+    private static let freeingNanoseconds: Int64 = 2_000_000_000
+
+    /// Finishes the frame under way, and waits until the backup has answered a farewell with its own.
     private func sayLastWords() {
         let deadline = MonotonicTime.now + (isBackupLost ? Self.hopelessNanoseconds : configuration.farewellNanoseconds)
         if !writer.isFramed {

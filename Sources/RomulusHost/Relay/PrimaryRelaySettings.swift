@@ -15,6 +15,7 @@ extension PrimaryRelay {
         public var farewellNanoseconds: Int64 = 1_000_000_000
         /// How often the guest is looked at.
         public var guestCheckNanoseconds: Int64 = 100_000_000
+        public var epochWatch = EpochWatch()
 
         public init(
             session: PrimarySession.Configuration, run: UInt64, helper: HelperSettings, schedule: SchedulePolicy,
@@ -62,5 +63,7 @@ extension PrimaryRelay {
         /// The backup knows what becomes of the guest here: it has answered the farewell with its own, or, where it is
         /// stock, was sent one that it cannot misunderstand.
         public var wasFarewellHeard: Bool
+        /// The guest may have an order to suspend that nobody waits for any more.
+        public var isSuspendOrderOut: Bool
     }
 }

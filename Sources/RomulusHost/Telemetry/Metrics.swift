@@ -32,7 +32,9 @@ public struct Metrics: Equatable, Sendable {
 
     var text: String {
         var text = PrometheusText(guest: guest)
-        text.gauge("romulus_protected", "Whether the backup acknowledges the guest's epochs.", state == .protected)
+        text.gauge(
+            "romulus_protected", "Whether the backup acknowledges the guest's epochs.",
+            state == .protected || state == .paused)
         text.gauge("romulus_frozen", "Whether the guest stands still until it is decided.", state == .frozen)
         text.gauge(
             "romulus_period_seconds", "From the last epoch's beginning to the next one's.", seconds(periodNanoseconds))

@@ -32,6 +32,8 @@ public enum SessionState: String, Sendable, CaseIterable {
     case protected
     /// Protected as far as stock Xen goes: the backup acknowledges nothing.
     case stock = "unacknowledged"
+    /// Primary: protected, and an admin has paused the guest.
+    case paused
     /// The link is silent: the guest stands still on the primary, and the arbiter, or an admin, is to decide.
     case frozen
     /// Backup: the primary is silent, and it is being decided.

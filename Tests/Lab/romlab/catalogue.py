@@ -81,6 +81,8 @@ TAKEN_OVER = (
 COMMON = (
     PRIMARY + r"warning: no arbiter: when the link to the backup fails, ",
     PRIMARY + r"protected: each epoch is acknowledged by the backup$",
+    # As every run that is kept to go back to.
+    PRIMARY + r"the guest is paused \(xl pause\): no epoch is taken until it runs again \(xl unpause\); its replica stays as it is$",
     # The lab's hosts are slow.
     PRIMARY + r"an epoch took longer than the period of \d+ ms, so the next began at once \(\d+ so far\)$",
     PRIMARY + r"\d+ epochs in [\d.]+ s; pages per epoch \d+ \(most \d+\); .* staging was full \d+ times$",
