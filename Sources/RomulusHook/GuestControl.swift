@@ -30,11 +30,7 @@ final class GuestControl: @unchecked Sendable {
         let count = xc_domain_getinfo(interface, domainID, 1, &info)
         guard count >= 0 else { return errno == ESRCH ? .destroyed : nil }
         guard count == 1, info.domid == domainID else { return .destroyed }
-        if info.shutdown != 0 {
-            if info.shutdown_reason != UInt32(SHUTDOWN_suspend) { return .shutDown }
-            if !isCheckpointing { return .taken }
-        }
-        return info.dying != 0 ? .destroyed : nil
+        return PrimarySession.GuestLeave(info, isCheckpointing: isCheckpointing)
     }
 
     /// Xen counts pauses, so this neither disturbs nor is disturbed by `xl pause` and libxl's own suspending.
@@ -47,6 +43,24 @@ final class GuestControl: @unchecked Sendable {
     private func giveUp(mustNotRun: Bool) {
         store.takeSuspendOrder(of: domainID)
         if mustNotRun { _ = xc_domain_shutdown(interface, domainID, Int32(SHUTDOWN_suspend)) }
+    }
+}
+
+extension PrimarySession.GuestLeave {
+    /// Nil for a guest that is there. Of one that is being destroyed it counts why, where that is known.
+    init?(_ info: xc_dominfo_t, isCheckpointing: Bool) {
+        // libxc has a word of its own for this shutdown, and does not call it one.
+        if info.crashed != 0 {
+            self = .crashed
+        } else if info.shutdown != 0, info.shutdown_reason != UInt32(SHUTDOWN_suspend) {
+            self = .shutDown
+        } else if info.shutdown != 0, !isCheckpointing {
+            self = .taken
+        } else if info.dying != 0 {
+            self = .destroyed
+        } else {
+            return nil
+        }
     }
 }
 

@@ -177,7 +177,7 @@ enum PrimaryRun {
     private static func conclude(_ domain: Domain, _ outcome: PrimaryRelay.Outcome, code: Int32, _ log: Log) -> Int32 {
         log.note(outcome.statistics.summary(at: .now))
         if !outcome.wasFarewellHeard { Transport.end() }
-        log.write(verdict(outcome))
+        log.write(verdict(outcome, domain))
         if outcome.end.cause == .guestLeft(.taken) { mustNotResume = true }
         if case .goesOn = outcome.end.fate, outcome.isSuspendOrderOut { awaitLateSuspension(domain, log) }
         if case .yields = outcome.end.fate {
@@ -221,7 +221,7 @@ enum PrimaryRun {
     private static let lateNanoseconds: Int64 = 25_000_000_000
 
     /// The line an admin needs: what happened, what becomes of the guest, what to do.
-    private static func verdict(_ outcome: PrimaryRelay.Outcome) -> LogLine {
+    private static func verdict(_ outcome: PrimaryRelay.Outcome, _ domain: Domain) -> LogLine {
         let cause = outcome.end.cause.text
         switch outcome.end.fate {
         case .yields(let why):
@@ -236,7 +236,13 @@ enum PrimaryRun {
             if case .guestLeft(.destroyed) = outcome.end.cause {
                 return .warning("protection ended: \(cause); the backup takes over")
             }
-            return .note("protection ended: \(cause); \(what(becomesOf: replica, outcome))")
+            let text = "protection ended: \(cause); \(what(becomesOf: replica, outcome))"
+            guard case .guestLeft(.crashed) = outcome.end.cause else { return .note(text) }
+            let next =
+                GuestKeeper.keeps(domain.id)
+                ? "what its on_crash says is done here now"
+                : "no xl is there to do what its on_crash says: xl destroy \(domain.id) removes what is left"
+            return .warning("\(text); \(next)")
         case .goesOn(let replica):
             let goesOn = "the guest goes on here, unprotected; start xl remus again to protect it"
             let text = "\(cause): \(goesOn); \(what(becomesOf: replica, outcome))"

@@ -24,6 +24,8 @@ public enum Fault: String, CaseIterable, Sendable {
     case backupIsAskedToStop
     case adminDestroys
     case guestShutsDown
+    /// And its on_crash is `restart`.
+    case guestCrashes
     /// Somebody else suspends it, keeps what it is, and destroys it here: `xl save`, `xl migrate`.
     case guestSavedAway
     /// Nobody reaches the arbiter for a while.
@@ -74,6 +76,7 @@ public enum Sabotage: String, CaseIterable, Sendable {
     case overlookALostRedirect
     case forgetWhatComesWhileFrozen
     case leaveWithoutFarewell
+    case overlookACrash
 }
 
 public enum ArbiterChoice: String, CaseIterable, Sendable {

@@ -67,6 +67,11 @@ struct Promises {
         switch fault {
         case .guestShutsDown:
             if isAnywhere, world.primary.guest.hasShutDown { fail("a guest that has shut down runs", world) }
+        case .guestCrashes:
+            if world.primary.guest.hasCrashed, !world.primary.isGuestRestarted {
+                fail("what on_crash says was not done", world)
+            }
+            if world.backup.isActive { fail("a copy from before the crash runs", world) }
         case .guestSavedAway:
             if world.backup.isActive { fail("a second copy of a guest that was saved", world) }
         case .backupIsAskedToStop:

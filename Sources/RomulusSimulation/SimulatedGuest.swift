@@ -65,6 +65,7 @@ struct SimulatedGuest {
     var freezes = 0
     var exists = true
     var hasShutDown = false
+    var hasCrashed = false
 
     /// May be scheduled now, or as soon as its checkpoint is over.
     var isActive: Bool { exists && !hasShutDown && freezes == 0 }

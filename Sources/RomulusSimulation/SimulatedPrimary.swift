@@ -32,6 +32,8 @@ struct SimulatedPrimary {
     var failsNextBuffer = false
     var isLeaveSeen = false
     var hasFrozen = false
+    /// What on_crash has made: another domain.
+    var isGuestRestarted = false
     var isLinkReadable = true
     var end: PrimarySession.End?
     /// It is decided that no replica will run: the guest's output is its own again.
@@ -53,7 +55,7 @@ struct SimulatedPrimary {
     func now(_ time: Int64) -> MonotonicTime { host.clock.local(time) }
 
     /// The guest's copy here may be scheduled.
-    var isActive: Bool { host.isRunning && guest.isActive }
+    var isActive: Bool { host.isRunning && (guest.isActive || isGuestRestarted) }
 }
 
 extension World {
@@ -133,7 +135,8 @@ extension World {
             } else {
                 primary.guest.exists = false
             }
-        case .hasLeft: break
+        // The xl behind the guest has waited for this.
+        case .hasLeft: if primary.guest.hasCrashed, primary.guest.exists { primary.isGuestRestarted = true }
         }
     }
 
@@ -153,12 +156,19 @@ extension World {
         events.add(.guestIsLookedAt, at: later(0...100))
     }
 
+    mutating func guestCrashes() {
+        primary.guest.hasCrashed = true
+        guard scenario.sabotage == .overlookACrash else { return guestShutsDown() }
+        primary.isGuestRestarted = true
+        guestIsDestroyed()
+    }
+
     mutating func lookAtGuest() {
         guard primary.host.isUp, primary.end == nil else { return }
         guard primary.host.isRunning else { return events.add(.guestIsLookedAt, at: later(1...100)) }
         primary.isLeaveSeen = true
         if scenario.sabotage == .forgetWhatComesWhileFrozen, primary.session.isFrozen { return }
-        primaryHandles(.guestLeft(.shutDown))
+        primaryHandles(.guestLeft(primary.guest.hasCrashed ? .crashed : .shutDown))
     }
 
     mutating func helperDies() {

@@ -191,6 +191,7 @@ public struct World {
         case .adminStops: if primary.host.isRunning { primaryHandles(.stopRequested(signalName: "SIGINT")) }
         case .adminDestroys: if primary.host.isRunning { guestIsDestroyed() }
         case .guestShutsDown: if primary.host.isRunning, primary.guest.runs { guestShutsDown() }
+        case .guestCrashes: if primary.host.isRunning, primary.guest.runs { guestCrashes() }
         case .guestSavedAway:
             guard primary.host.isRunning, primary.guest.runs else { break }
             if scenario.sabotage != .overlookAnotherSuspension { guestIsTaken() }

@@ -114,6 +114,30 @@ extension ProtectionTests {
             guest.expectDiscard(ending, cause: "the guest has shut down", "shut down")
         }
 
+        /// Between two epochs, or in the midst of its suspension. What its on_crash makes must not find a replica beside it.
+        @Test(arguments: [false, true]) func aGuestThatCrashesTakesItsReplicaAlong(isToldToSuspend: Bool) throws {
+            let source = Shared<SimulatedDomain?>(nil)
+            let requests = Shared(0)
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(
+                    detectTimeoutMilliseconds: 4000, periodMilliseconds: 50,
+                    suspends: {
+                        requests.change { $0 += 1 }
+                        if isToldToSuspend, requests.value == 5, let raw = source.value?.raw { simxen_crash(raw) }
+                        return true
+                    }, guestLeave: { source.value?.hasCrashed == true ? .crashed : nil }))
+            source.set(guest.source)
+            defer { source.set(nil) }
+            try guest.waitForCommits(3)
+            if !isToldToSuspend { simxen_crash(guest.source.raw) }
+            let ending = try guest.end()
+            #expect(ending.primary.end == .init(cause: .guestLeft(.crashed), fate: .hasLeft(.discarded)))
+            #expect(ending.primary.wasFarewellHeard)
+            guest.expectDiscard(ending, cause: "the guest has crashed", "crash")
+            #expect(guest.source.hasCrashed, "resumed")
+        }
+
         /// A planned reboot of the backup's host: nobody is frozen, nobody is asked.
         @Test func aBackupThatIsAskedToStopSaysFarewellAndTheGuestGoesOn() throws {
             let guest = try ProtectedGuest(in: folder, .init(detectTimeoutMilliseconds: 4000))

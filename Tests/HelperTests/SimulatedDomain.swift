@@ -17,7 +17,8 @@ final class SimulatedDomain: @unchecked Sendable {
     var pageCount: Int { Int(raw.pointee.page_count) }
     var domid: UInt32 { raw.pointee.domid }
     var isRunning: Bool { simxen_runs(raw) != 0 }
-    var isSuspended: Bool { simxen_load(&raw.pointee.shutdown) != 0 }
+    var isSuspended: Bool { simxen_load(&raw.pointee.shutdown) != 0 && !hasCrashed }
+    var hasCrashed: Bool { simxen_load(&raw.pointee.shutdown_reason) == SIMXEN_SHUTDOWN_CRASH }
     var isPaused: Bool { simxen_load(&raw.pointee.pause_count) != 0 }
     var isLogDirty: Bool { simxen_load(&raw.pointee.log_dirty) != 0 }
     var context: Data { Data(bytes: simxen_context(raw), count: Int(raw.pointee.context_length)) }

@@ -43,7 +43,8 @@ enum StockStreams {
         callbacks.observe = observe
         callbacks.suspend = {
             // libxl gives a paused guest a minute, and then gives up.
-            guard try suspends(), !domain.isPaused else { return 0 }
+            // One that has shut down for another reason is no surprise to it.
+            guard try suspends(), !domain.isPaused, !domain.hasCrashed else { return 0 }
             try domain.suspend()
             try whileSuspended(epoch.current)
             return 1

@@ -510,6 +510,18 @@ import Testing
             ])
     }
 
+    @Test func aCrashIsToldAsOne() {
+        let session = protectedSession(at: .milliseconds(100))
+        #expect(
+            session.handle(.guestLeft(.crashed), now: .milliseconds(200))
+                == [.stopSave, .send(.farewell(.guestShutDown, text: "the guest has crashed"))])
+        // By whoever did what its on_crash says: the backup is not told to take over.
+        #expect(
+            session.handle(.guestLeft(.destroyed), now: .milliseconds(205)) == [
+                .stopSave, .dropOutput, .end(.init(cause: .guestLeft(.crashed), fate: .hasLeft(.unknown))),
+            ])
+    }
+
     @Test func theLastPacketsOfAGuestThatShutDownGoOutOnceItsReplicaIsGone() {
         let session = protectedSession(at: .milliseconds(100))
         #expect(

@@ -386,7 +386,7 @@ public struct PrimarySession: Sendable {
             }
             let farewell = Message.farewell(.primaryDestroyed, text: "the primary's copy has been destroyed")
             return (isFramed ? [.send(farewell)] : []) + end(cause, fateWithoutWord(of: cause))
-        case .shutDown:
+        case .shutDown, .crashed:
             return guestLeft(cause, .farewell(.guestShutDown, text: cause.text))
         case .taken:
             let text = "the guest is being saved or migrated by somebody else"

@@ -51,8 +51,9 @@ extension PrimarySession {
 
     /// How a guest can be gone without any failure.
     public enum GuestLeave: Equatable, Sendable {
-        /// Powered off, rebooted or crashed.
+        /// Powered off or rebooted.
         case shutDown
+        case crashed
         case destroyed
         /// Somebody else has suspended it, to save or to migrate it: it goes on from what they have, if anywhere.
         case taken
@@ -139,6 +140,7 @@ extension PrimarySession.Cause {
         case .saveEnded(let why): "checkpointing failed (\(why))"
         case .stopRequested(let signal): "protection ended by \(signal)"
         case .guestLeft(.shutDown): "the guest has shut down"
+        case .guestLeft(.crashed): "the guest has crashed"
         case .guestLeft(.destroyed): "the domain was destroyed here"
         case .guestLeft(.taken): "somebody else has suspended the guest (xl save or xl migrate)"
         case .replicaLacks(let what): "the guest is no longer as its replica is (\(what))"

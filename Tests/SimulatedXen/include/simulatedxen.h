@@ -37,6 +37,8 @@
 
 /* Shutdown reason of a suspended guest: SHUTDOWN_suspend of xen/sched.h. */
 #define SIMXEN_SHUTDOWN_SUSPEND 2u
+/* And of one that has crashed, SHUTDOWN_crash: to Xen one more reason to shut down, to libxenctrl no shutdown at all. */
+#define SIMXEN_SHUTDOWN_CRASH 3u
 
 enum simxen_page_type {
     SIMXEN_PAGE_HOLE = 0,   /* not populated: no data in a stream, cannot be mapped */
@@ -261,6 +263,11 @@ static inline uint64_t simxen_kept_frames(struct simxen_domain *d) {
 
 static inline void simxen_suspend(struct simxen_domain *d) {
     simxen_store(&d->shutdown_reason, SIMXEN_SHUTDOWN_SUSPEND);
+    simxen_store(&d->shutdown, 1);
+}
+
+static inline void simxen_crash(struct simxen_domain *d) {
+    simxen_store(&d->shutdown_reason, SIMXEN_SHUTDOWN_CRASH);
     simxen_store(&d->shutdown, 1);
 }
 
