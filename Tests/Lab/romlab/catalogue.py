@@ -67,6 +67,8 @@ STALE_BUFFER = PRIMARY + r"removed rom\d+\.\d+, the network buffer that an earli
 STALE_REPLICA = BACKUP + r"removed the replica that an earlier run had left behind \(domain \d+\)$"
 
 SHUT_DOWN = PRIMARY + r"protection ended: the guest has shut down; its replica is discarded$"
+CRASHED = (PRIMARY + r"warning: protection ended: the guest has crashed; its replica is discarded; what its on_crash says is done"
+           r" here now$")
 KILLED_HELPER = r"save/restore helper \[\d+\] died due to fatal signal Killed$"
 
 # Without a backup that answers as Romulus.

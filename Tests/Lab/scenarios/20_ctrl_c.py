@@ -1,4 +1,8 @@
-"""Ctrl-C in `xl remus` ends protection: the guest goes on where it is, the replica is discarded, nothing leaks."""
+"""An admin pauses the guest and lets it go on, protected. Ctrl-C in `xl remus` ends protection: the guest goes on where it is, the
+replica is discarded, nothing leaks."""
+
+import json
+import time
 
 from romlab.checks import assert_goes_on, assert_preload_is_contained, interrupt, wait_gone
 
@@ -10,6 +14,7 @@ def run(lab):
     assert guest.answers(), "the guest is not heard during the first copy"
     protection.wait_protected()
     protection.wait_epochs(2)
+    _pause(lab, protection)
     assert_preload_is_contained(lab.a)
     assert_preload_is_contained(lab.b)
     interrupt(lab.a, "INT")
@@ -18,3 +23,13 @@ def run(lab):
     protection.wait_text("protection ended by SIGINT: .* its replica is discarded", 5)
     wait_gone(lab.b, "guest--incoming")
     assert any("replica discarded" in line for line in lab.b.syslog())
+
+
+def _pause(lab, protection):
+    lab.a.run("xl pause guest")
+    protection.wait_text("the guest is paused .xl pause.: no epoch is taken", 15)
+    time.sleep(3)
+    [status] = json.loads(lab.a.run("romulus status guest --json").stdout)
+    assert status["state"] == "paused", status
+    lab.a.run("xl unpause guest")
+    protection.wait_epochs(2)

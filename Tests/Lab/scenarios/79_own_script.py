@@ -1,16 +1,19 @@
-"""`xl remus -N SCRIPT`: the script sets the buffer up and takes it down, and output is held all the same."""
+"""`xl remus -N SCRIPT`: the script sets the buffer up and takes it down, and output is held all the same. The backup is asked to
+stop, and the guest goes on at once."""
 
 import time
 
-from romlab.catalogue import NEVER_BEGUN, PRIMARY
-from romlab.checks import assert_goes_on, interrupt
+from romlab.catalogue import NEVER_BEGUN, PRIMARY, discarded, goes_on
+from romlab.checks import assert_goes_on, wait_gone
 from romlab.guest import Prober
 from romlab.host import BACKUP_XL
 from romlab.shell import wait_for
 from romlab.stream import Latency
 
-EXPECTS = (PRIMARY + r"error: .*/tmp/netbuf setup of vif\d+\.\d+ .*no such bridge", NEVER_BEGUN)
-
+STOPPED = r"the backup was asked to stop \(SIGTERM\)"
+EXPECTS = (
+    goes_on(rf"the backup gave up \({STOPPED}\)", "its replica is discarded"), discarded(STOPPED),
+    PRIMARY + r"error: .*/tmp/netbuf setup of vif\d+\.\d+ .*no such bridge", NEVER_BEGUN)
 
 SCRIPT = """#!/bin/sh
 # As remus-netbuf-setup: vifname, XENBUS_PATH and REMUS_IFB come from the environment.
@@ -39,9 +42,12 @@ def run(lab):
         protection.wait_epochs(4)
         held = Latency.of([reply.took for reply in prober.replies if reply.sent > begun])
     assert held.median > 150, f"a median of {held.median:.0f} ms: nothing is held"
-    interrupt(lab.a, "INT")
+    # As a shutdown of that host does.
+    lab.b.run(f"pkill -TERM -f {BACKUP_XL}")
     protection.wait_end(30)
+    protection.wait_text("the guest goes on here, unprotected.*its replica is discarded", 5)
     assert_goes_on(lab, guest, "a")
+    wait_gone(lab.b, "guest--incoming")
     calls = lab.a.run("cat /tmp/netbuf.log").stdout.splitlines()
     assert [call.split()[0] for call in calls] == ["setup", "teardown"] and calls[1].endswith("ifb-own"), calls
     assert "ifb-own" not in lab.a.run("ip link").stdout

@@ -1,11 +1,16 @@
-"""The example plugins: a line for every epoch, the scheduler's period, and a file that plain xl restore brings to life."""
+"""The example plugins: a line for every epoch, the scheduler's period; the guest crashes, which takes its replica along; and the
+sink's file, which plain xl restore brings to life."""
 
 import csv
 
-from romlab.checks import assert_answers, interrupt, wait_gone
+from romlab.catalogue import CRASHED, FAREWELL, VIF_GONE, discarded
+from romlab.checks import assert_answers, wait_gone
 from romlab.packages import REPOSITORY
 from romlab.plugins import PLUGINS, assert_none_given_up, install
 from romlab.shell import wait_for
+
+EXPECTS = (
+    r"Kernel panic - not syncing: sysrq triggered crash", CRASHED, VIF_GONE, discarded(FAREWELL + "the guest has crashed"))
 
 CSV_FILE = "/tmp/plugin.csv"
 KEPT = "/var/tmp/kept"
@@ -31,9 +36,10 @@ def run(lab):
     protection.wait_epochs(8, 120)
     reached = guest.counter()
     protection.wait_epochs(2)
-    interrupt(lab.a, "INT")
-    protection.wait_end(30)
-    protection.wait_text("protection ended by SIGINT", 5)
+    guest.tell("crash")
+    protection.wait_end(60)
+    protection.wait_text("the guest has crashed; its replica is discarded; what its on_crash says is done here now", 5)
+    wait_for("its on_crash, which is no domain", lambda: not lab.a.domains(), 20)
     wait_gone(lab.b, "guest--incoming")
     assert_none_given_up(lab)
 
@@ -42,7 +48,6 @@ def run(lab):
     assert_periods(rows)
 
     wait_for("the sink's file", lambda: lab.b.run(f"test -e {KEPT}/guest.save", check=False).returncode == 0, 60)
-    lab.a.run("xl destroy guest")
     lab.put_config(guest, lab.b)
     restored = lab.b.run(f"xl restore {guest.config} {KEPT}/guest.save", timeout=180).stdout
     assert "Loading new save file" in restored, restored
