@@ -85,10 +85,12 @@ enum PrimaryRun {
         let relay = try makeRelay(protection, facts, asked, link, back, configuration, log)
         var info = asked
         takeOver(&info)
-        let (code, outcome) = try runStock(domain, &info, relay, configuration.plugins)
+        let outcome = try runStock(domain, &info, relay, configuration.plugins)
+        letGoOn(domain, outcome)
+        relay.close()
         protection.end(outcome.end)
         plugins.close()
-        return conclude(domain, outcome, code: code, log)
+        return conclude(domain, outcome, log)
     }
 
     /// A copy that stands still with its output held is one that an earlier run's guard has stopped, because the backup
@@ -154,7 +156,7 @@ enum PrimaryRun {
     private static func runStock(
         _ domain: Domain, _ info: inout libxl_domain_remus_info, _ relay: PrimaryRelay,
         _ plugins: PluginSettings
-    ) throws(Refusal) -> (Int32, PrimaryRelay.Outcome) {
+    ) throws(Refusal) -> PrimaryRelay.Outcome {
         signal(SIGPIPE, SIG_IGN)
         romulus_catch_signals(relay.signalEvent)
         defer { romulus_release_signals() }
@@ -167,14 +169,21 @@ enum PrimaryRun {
             environment.withdraw()
             throw Refusal("cannot start: \(error)")
         }
-        let code = Stock.remusStart(domain.context, &info, domain.id, relay.streamForLibxl.raw, -1, nil)
+        _ = Stock.remusStart(domain.context, &info, domain.id, relay.streamForLibxl.raw, -1, nil)
         environment.withdraw()
-        return (code, relay.finish())
+        return relay.finish()
     }
 
     // MARK: The end of a run
 
-    private static func conclude(_ domain: Domain, _ outcome: PrimaryRelay.Outcome, code: Int32, _ log: Log) -> Int32 {
+    /// As xl does in the end, but before anything else is done or said: a checkpoint may have left the guest suspended. Where
+    /// it fails xl tries again, and says why.
+    private static func letGoOn(_ domain: Domain, _ outcome: PrimaryRelay.Outcome) {
+        guard case .goesOn = outcome.end.fate, domain.state == .suspended else { return }
+        _ = Stock.resume(domain.context, domain.id, 1, nil)
+    }
+
+    private static func conclude(_ domain: Domain, _ outcome: PrimaryRelay.Outcome, _ log: Log) -> Int32 {
         log.note(outcome.statistics.summary(at: .now))
         if !outcome.wasFarewellHeard { Transport.end() }
         log.write(verdict(outcome, domain))

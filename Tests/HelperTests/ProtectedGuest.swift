@@ -60,6 +60,8 @@ final class ProtectedGuest: Sendable {
         var arbiter = ArbiterKind.fence
         var primaryVerdict = ArbiterVerdict.refused("the test")
         var backupVerdict = ArbiterVerdict.granted("the test")
+        /// In place of the primary's verdict.
+        var primaryQuestion: ArbiterDesk.Question?
         /// Of each process; a file of its own for each, because this one is two of them.
         var plugins = (primary: [String](), helper: [String](), backup: [String]())
         var pluginTimeoutMilliseconds = 1000
@@ -103,7 +105,7 @@ final class ProtectedGuest: Sendable {
             configuration: relaySettings,
             ports: .init(
                 guest: freezer.port(leave: settings.guestLeave), output: output,
-                arbiter: try ArbiterDesk { _ in primaryVerdict },
+                arbiter: try ArbiterDesk(settings.primaryQuestion ?? { _ in primaryVerdict }),
                 trace: try settings.trace.map { try EpochTrace(path: $0, guest: "test") },
                 plugins: try EpochPlugins(plugins.primary)), log: log)
         backup = try BackupRelay(
@@ -243,10 +245,14 @@ final class ProtectedGuest: Sendable {
 
     /// Waits until both helpers have ended, and ends the relays as the hooks do.
     ///
-    /// - Parameter hangsUp: false where the link is to stay open, as after a power cut.
-    func end(hangsUp: Bool = true) throws -> Ending {
+    /// - Parameters:
+    ///   - hangsUp: false where the link is to stay open, as after a power cut.
+    ///   - whenDecided: at the moment when libxl would let a guest go on that does.
+    func end(hangsUp: Bool = true, whenDecided: () -> Void = {}) throws -> Ending {
         let saved = try saver.outcome()
         let primaryOutcome = primary.finish()
+        whenDecided()
+        primary.close()
         if hangsUp { wire.entry.shutDown() }
         let received = try receiver.value(within: .seconds(30))
         wire.entry.shutDown()

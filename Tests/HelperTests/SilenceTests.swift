@@ -52,6 +52,30 @@ extension ProtectionTests {
             guest.expectDiscard(ending, cause: "the primary said farewell", "the way there still carries")
         }
 
+        /// An agent or an etcd may take its time to be ended.
+        @Test func anArbiterThatHangsDoesNotHoldUpAGuestThatGoesOn() throws {
+            let mayEnd = DispatchSemaphore(value: 0)
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(
+                    backupVerdict: .refused("the test"),
+                    primaryQuestion: { _ in
+                        _ = mayEnd.wait(timeout: .now() + 15)
+                        return nil
+                    }))
+            try guest.waitForCommits(3)
+            guest.wire.stall()
+            let stalled = ContinuousClock.now
+            var decided = ContinuousClock.now
+            let ending = try guest.end {
+                decided = .now
+                mayEnd.signal()
+            }
+            #expect(ending.primary.end.fate == .goesOn(.discarded), "\(ending.primary.end)")
+            #expect(guest.freezer.freezes == 1 && !guest.freezer.isFrozen)
+            #expect(decided - stalled < .seconds(10), "the guest waited for the arbiter's end")
+        }
+
         @Test func aBackupThatStopsReadingAndSpeakingLeavesASuspendedGuestToItsCaller() throws {
             // An epoch that fits neither into staging nor into the link, so that the guest waits while suspended: the
             // native engine would have copied it aside.

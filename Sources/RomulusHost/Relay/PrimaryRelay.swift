@@ -113,7 +113,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     public var linkDescriptor: Int32 { link }
 
     /// Called when libxl's save has returned. Waits until it is decided what becomes of the guest, which may take the
-    /// arbiter or the admin, and until the backup has had its farewell where the link still carries it (bounded).
+    /// arbiter or the admin, and until the backup has had its farewell where the link still carries it (bounded). Nothing is
+    /// closed yet that could keep a guest waiting that goes on: that is `close`.
     public func finish() -> Outcome {
         saveReturned.signal()
         thread?.join()
@@ -124,6 +125,12 @@ public final class PrimaryRelay: @unchecked Sendable {
             statistics: telemetry.statistics,
             wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil),
             isSuspendOrderOut: isCheckpointing && [.runs, .paused].contains(ports.guest.standing()))
+    }
+
+    /// After `finish`, when the guest has been seen to: an agent, an etcd, a disk that does not answer takes its time.
+    public func close() {
+        ports.arbiter?.close()
+        telemetry.close()
     }
 
     // MARK: The thread
@@ -137,8 +144,6 @@ public final class PrimaryRelay: @unchecked Sendable {
         sayLastWords()
         giveUpGuest()
         freeGuest()
-        ports.arbiter?.close()
-        telemetry.close()
 
         closeStream()
         DescriptorIO.restoreFlags(link, linkFlags)
@@ -322,7 +327,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// Whoever still writes gets EPIPE, and with it the stock code's own way out.
     private func closeStream() {
         guard streamEnd >= 0 else { return }
-        close(streamEnd)
+        Glibc.close(streamEnd)
         streamEnd = -1
     }
 
@@ -600,7 +605,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private static let hopelessNanoseconds: Int64 = 50_000_000
 
     private var isBackupLost: Bool {
-        switch end?.cause {
+        if case .goesOn(.ruledOut)? = end?.fate { return true }
+        return switch end?.cause {
         case .linkBroken, .backupSilent: true
         case nil, .saveEnded, .stopRequested, .guestLeft, .replicaLacks, .backupLeft, .refused: false
         }
