@@ -14,6 +14,8 @@ public struct HostReport: Equatable, Sendable {
     public var dom0AvailableKiB: UInt64?
     /// What of it the sessions that run already may still take.
     public var sessionsKiB: UInt64 = 0
+    /// The connection by which it was asked, as it has it.
+    public var connection: PeerConnection?
 
     /// What was asked for, or why it is not known.
     public enum Answer<Value: Equatable & Sendable>: Equatable, Sendable {
@@ -61,10 +63,12 @@ public struct HostReport: Equatable, Sendable {
         public var epochLimitMiB: Int?
         public var pageCacheMiB: Int?
         public var stagingMiB: Int?
+        /// Whether this host goes first when both hosts would turn the other off.
+        public var fenceOrder: FenceOrder?
 
         public init(
             arbiter: ArbiterKind, arbiterTest: [CheckLine], detectTimeoutMilliseconds: Int, epochLimitMiB: Int?,
-            pageCacheMiB: Int?, stagingMiB: Int? = nil
+            pageCacheMiB: Int?, stagingMiB: Int? = nil, fenceOrder: FenceOrder? = nil
         ) {
             self.arbiter = arbiter
             self.arbiterTest = arbiterTest
@@ -72,6 +76,7 @@ public struct HostReport: Equatable, Sendable {
             self.epochLimitMiB = epochLimitMiB
             self.pageCacheMiB = pageCacheMiB
             self.stagingMiB = stagingMiB
+            self.fenceOrder = fenceOrder
         }
     }
 }
@@ -104,6 +109,8 @@ enum ReportFormat {
         case epochLimit = "epoch-limit-mib"
         case pageCache = "page-cache-mib"
         case staging = "staging-mib"
+        case fenceOrder = "fence-order"
+        case connection
     }
 
     /// Behind the report: each such line is answered with itself and the host's clock, until the input ends.

@@ -6,11 +6,12 @@ import RomulusHost
 public enum HostSurvey {
     static let modules = ["ifb", "sch_plug", "cls_matchall", "act_mirred", "act_gact", "sch_ingress"]
 
-    public static func report(settingsPath: String = Configuration.defaultPath) -> HostReport {
+    /// - Parameter peer: the other host, where one is known.
+    public static func report(settingsPath: String = Configuration.defaultPath, peer: RunPeer? = nil) -> HostReport {
         HostReport(
             version: Version.romulus, activation: activation(path: environment("PATH")), xen: xen(),
-            moduleProblems: moduleProblems(), settings: settings(settingsPath), dom0AvailableKiB: availableMemory(),
-            sessionsKiB: sessions())
+            moduleProblems: moduleProblems(), settings: settings(settingsPath, peer: peer),
+            dom0AvailableKiB: availableMemory(), sessionsKiB: sessions(), connection: peer?.connection)
     }
 
     /// A guest of this host; nil where there is none of that name.
@@ -110,16 +111,18 @@ public enum HostSurvey {
 
     // MARK: romulus.conf
 
-    static func settings(_ path: String) -> HostReport.Answer<HostReport.Settings> {
+    static func settings(_ path: String, peer: RunPeer? = nil) -> HostReport.Answer<HostReport.Settings> {
         do throws(ConfigurationError) {
             let configuration = try Configuration(path: path)
+            let fence = peer.map { configuration.testFence(of: $0) }
             return .known(
                 HostReport.Settings(
                     arbiter: configuration.arbiter,
-                    arbiterTest: configuration.testFile(path) + configuration.testPluginsAndArbiter(),
+                    arbiterTest: configuration.testFile(path) + configuration.testPluginsAndArbiter()
+                        + (fence?.lines ?? []),
                     detectTimeoutMilliseconds: configuration.detectTimeoutMilliseconds,
                     epochLimitMiB: configuration.epochLimitMiB, pageCacheMiB: configuration.pageCacheMiB,
-                    stagingMiB: configuration.stagingMiB))
+                    stagingMiB: configuration.stagingMiB, fenceOrder: fence?.order))
         } catch {
             return .unknown("\(error): correct it, nothing starts before")
         }

@@ -191,6 +191,12 @@ public struct PairCheck {
         if let mine = here.settings.value?.arbiter, let other = there.settings.value?.arbiter {
             lines.append(arbiters(mine, other))
         }
+        if let mine = here.settings.value?.fenceOrder, mine == there.settings.value?.fenceOrder {
+            lines.append(
+                .problem(
+                    "both hosts go \(mine.rawValue) when they would turn each other off, and both would: set fence_order ="
+                        + " \"first\" in /etc/xen/romulus.conf on one of them and \"second\" on the other"))
+        }
         return lines
     }
 

@@ -14,6 +14,11 @@ public struct RemoteHost {
         /// It is reached, and knows no `romulus check`.
         case withoutRomulus(String)
         case notUnderstood(String)
+
+        /// As the other host has it.
+        public var connection: PeerConnection? {
+            if case .report(let report, _, _, _) = self { report.connection } else { nil }
+        }
     }
 
     static let echoes = 15
@@ -135,7 +140,7 @@ public struct RemoteHost {
 public enum ReportService {
     /// Answers echoes, and looks at what it is asked for, until standard input ends.
     public static func run() {
-        write(HostSurvey.report().text)
+        write(HostSurvey.report(peer: .ofReceiver()).text)
         while let line = readLine() {
             guard line.utf8.count <= ReportFormat.longestLineBytes else { return }
             if let look = HostLook(line: line) {

@@ -25,6 +25,7 @@ extension HostReport {
         moduleProblems = try reader.texts(.moduleProblem)
         dom0AvailableKiB = reader.isGiven(.dom0AvailableKiB) ? try reader.kibibytes(.dom0AvailableKiB) : nil
         sessionsKiB = reader.isGiven(.sessionsKiB) ? try reader.kibibytes(.sessionsKiB) : 0
+        connection = try reader.connection()
         if let reason = try reader.texts(.xenProblem).first {
             xen = .unknown(reason)
         } else {
@@ -96,6 +97,15 @@ private struct ReportReader {
             arbiter: try choice(.arbiter) { name in Configuration.arbiters.first { $0.key == name }?.value },
             arbiterTest: test, detectTimeoutMilliseconds: Int(try number(.detectTimeout, upTo: Self.mostMilliseconds)),
             epochLimitMiB: try mebibytes(.epochLimit),
-            pageCacheMiB: try mebibytes(.pageCache), stagingMiB: try mebibytes(.staging))
+            pageCacheMiB: try mebibytes(.pageCache), stagingMiB: try mebibytes(.staging),
+            fenceOrder: isGiven(.fenceOrder) ? try choice(.fenceOrder) { FenceOrder(rawValue: $0) } : nil)
+    }
+
+    func connection() throws(ReportError) -> PeerConnection? {
+        guard isGiven(.connection) else { return nil }
+        return try choice(.connection) { text in
+            let ends = text.split(separator: " ").compactMap { HostAddress($0) }
+            return ends.count == 2 ? PeerConnection(own: ends[0], peer: ends[1]) : nil
+        }
     }
 }

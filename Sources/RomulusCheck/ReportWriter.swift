@@ -17,6 +17,7 @@ extension HostReport {
         }
         if let dom0AvailableKiB { writer.add(.dom0AvailableKiB, "\(dom0AvailableKiB)") }
         writer.add(.sessionsKiB, "\(sessionsKiB)")
+        if let connection { writer.add(.connection, "\(connection.own) \(connection.peer)") }
         for problem in moduleProblems { writer.add(.moduleProblem, problem) }
         switch settings {
         case .known(let settings): writer.add(settings)
@@ -45,6 +46,7 @@ private struct ReportWriter {
         if let limit = settings.epochLimitMiB { add(.epochLimit, "\(limit)") }
         if let cache = settings.pageCacheMiB { add(.pageCache, "\(cache)") }
         if let staging = settings.stagingMiB { add(.staging, "\(staging)") }
+        if let order = settings.fenceOrder { add(.fenceOrder, order.rawValue) }
     }
 
     var finished: String { (lines + [ReportFormat.end]).joined(separator: "\n") + "\n" }

@@ -89,7 +89,8 @@ enum BackupRun {
         _ configuration: Configuration, _ plugins: PluginSet, _ log: Log
     ) throws(Refusal) -> BackupRelay {
         let uuid = text(of: config.c_info.uuid)
-        try makeArbiter(configuration, uuid: uuid, run: 0, plugins, log)?.prepared(.backup)
+        let arbiter = try makeArbiter(configuration, uuid: uuid, run: 0, .ofReceiver(), plugins, log)
+        try arbiter?.prepared(.backup)
         let epochLimitBytes = configuration.epochLimitBytes(guestKiB: config.b_info.max_memkb)
         do throws(SystemError) {
             let suspicion = try SuspicionPlugins(plugins)
@@ -99,7 +100,7 @@ enum BackupRun {
                     try MetricsFile(directory: directory, guest: guest, log: log)
                 } else { nil }
             let ports = BackupRelay.Ports(
-                arbiter: { run in desk(configuration, uuid: uuid, run: run, plugins, log) },
+                arbiter: { run in arbiter.flatMap { desk($0.of(run: run), log) } },
                 admin: adminSocket(RunLock.name(uuid: uuid, .backup), log), suspicion: suspicion,
                 sinks: try EpochSinks(plugins, limitBytes: epochLimitBytes), metrics: metrics)
             let relay = try BackupRelay(
@@ -120,11 +121,8 @@ enum BackupRun {
         }
     }
 
-    private static func desk(
-        _ configuration: Configuration, uuid: String, run: UInt64, _ plugins: PluginSet, _ log: Log
-    ) -> ArbiterDesk? {
-        guard let arbiter = try? makeArbiter(configuration, uuid: uuid, run: run, plugins, log) else { return nil }
-        return try? ArbiterDesk { isCancelled in
+    private static func desk(_ arbiter: Arbiter, _ log: Log) -> ArbiterDesk? {
+        try? ArbiterDesk { isCancelled in
             arbiter.decide(.backup, note: { log.warning($0) }, isCancelled: isCancelled)
         }
     }

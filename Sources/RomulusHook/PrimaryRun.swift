@@ -147,7 +147,7 @@ enum PrimaryRun {
 
     /// `-i` on the command line wins over the file. libxl cannot tell it from its default.
     private static func schedule(_ asked: libxl_domain_remus_info, _ configuration: Configuration) -> SchedulePolicy {
-        guard XlArguments.hasInterval, asked.interval > 0 else { return configuration.schedule }
+        guard XlArguments.own.hasInterval, asked.interval > 0 else { return configuration.schedule }
         return .fixed(periodNanoseconds: .nanoseconds(milliseconds: Int(asked.interval)))
     }
 

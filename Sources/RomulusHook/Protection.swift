@@ -99,7 +99,11 @@ final class Protection {
     private static func arbiter(
         _ configuration: Configuration, uuid: String, run: UInt64, _ plugins: PluginSet, _ log: Log
     ) throws(Refusal) -> Arbiter? {
-        guard let arbiter = try makeArbiter(configuration, uuid: uuid, run: run, plugins, log) else { return nil }
+        guard
+            let arbiter = try makeArbiter(
+                configuration, uuid: uuid, run: run, configuration.arbiter == .fence ? Transport.peer() : .nobody,
+                plugins, log)
+        else { return nil }
         try arbiter.prepared(.primary)
         return arbiter
     }
@@ -134,10 +138,15 @@ final class Protection {
 }
 
 func makeArbiter(
-    _ configuration: Configuration, uuid: String, run: UInt64, _ plugins: PluginSet, _ log: Log
+    _ configuration: Configuration, uuid: String, run: UInt64, _ peer: RunPeer, _ plugins: PluginSet, _ log: Log
 ) throws(Refusal) -> Arbiter? {
-    let arbiter = makeArbiter(
-        configuration, guestUUID: uuid, hostName: hostName(), run: run, plugins: plugins, log: log)
+    let arbiter: Arbiter?
+    do throws(ArbiterError) {
+        arbiter = try makeArbiter(
+            configuration, guestUUID: uuid, hostName: hostName(), run: run, peer: peer, plugins: plugins, log: log)
+    } catch {
+        throw Refusal("the arbiter is not ready: \(error)")
+    }
     if arbiter == nil, configuration.arbiter != .none {
         throw Refusal(Configuration.noPluginIsAnArbiter)
     }

@@ -10,6 +10,11 @@ enum Transport {
         for child in children() { kill(child, SIGTERM) }
     }
 
+    /// The other host of this run, before there is any other child.
+    static func peer() -> RunPeer {
+        RunPeer(name: XlArguments.own.host, connection: children().compactMap { PeerConnection(pid: $0) }.first)
+    }
+
     private static func children() -> [pid_t] {
         let raw = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC)
         guard raw >= 0 else { return [] }

@@ -35,9 +35,10 @@ struct Check: ParsableCommand {
         let guest = lookedAt()
         var looks: [HostLook] = []
         if case .present(let facts) = guest { looks = facts.looks }
+        let answer = RemoteHost(ssh: host, looks: looks).ask()
+        let here = HostSurvey.report(peer: answer.connection.map { RunPeer(name: host, connection: $0.reversed) })
         let check = PairCheck(
-            here: HostSurvey.report(), peer: host, answer: RemoteHost(ssh: host, looks: looks).ask(), guest: guest,
-            sharedConnection: SharedConnection.path(to: host))
+            here: here, peer: host, answer: answer, guest: guest, sharedConnection: SharedConnection.path(to: host))
         try show(check.lines())
     }
 

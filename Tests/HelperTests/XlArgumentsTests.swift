@@ -8,7 +8,7 @@ import Testing
         "/usr/sbin/xl rem -Fni200 g h",
         "xl remus -s ssh -i 50 guest host",
     ]) func anIntervalIsSeen(line: String) {
-        #expect(XlArguments.hasInterval(line.split(separator: " ").map(String.init)))
+        #expect(XlArguments(line.split(separator: " ").map(String.init)).hasInterval)
     }
 
     @Test(arguments: [
@@ -16,6 +16,13 @@ import Testing
         "xl remus -N /etc/-i guest host",
         "xl remus -- guest -i", "xl -i", "xl", "xl remus -sssh-i guest host",
     ]) func whatIsNoIntervalIsNone(line: String) {
-        #expect(!XlArguments.hasInterval(line.split(separator: " ").map(String.init)))
+        #expect(!XlArguments(line.split(separator: " ").map(String.init)).hasInterval)
+    }
+
+    @Test(arguments: [
+        "xl remus guest host", "xl remus -Fi 50 guest -s ssh host", "xl -v remus guest -N script host",
+        "xl remus -- guest host",
+    ]) func theHostIsSeen(line: String) {
+        #expect(XlArguments(line.split(separator: " ").map(String.init)).host == "host")
     }
 }

@@ -41,7 +41,8 @@ import Testing
             """)
         #expect(fence.arbiter == .fence && fence.fenceAgent == "fence_ipmilan")
         #expect(fence.fenceOptions == ["ip=10.0.0.2", "password=a=b c"])
-        #expect(fence.fenceTimeoutMilliseconds == 5000 && fence.fenceDelayMilliseconds == 700)
+        #expect(
+            fence.fenceTimeoutMilliseconds == 5000 && fence.fenceDelayMilliseconds == 700 && fence.fenceOrder == nil)
         let lease = try load(
             """
             arbiter = "lease"
@@ -202,10 +203,9 @@ import Testing
         let hosts = try ["a", "b"].map {
             try Configuration(path: "/\(root)/xl-config-examples/romulus-fence-host-\($0).conf")
         }
-        #expect(hosts.allSatisfy { $0.arbiter == .fence && $0.fenceDelayMilliseconds > 0 })
-        #expect(Set(hosts.compactMap { $0.fenceOptions.first { $0.hasPrefix("ip=") } }).count == 2)
-        // Both may be primaries, which do not wait by themselves.
-        #expect(hosts.filter { $0.fenceOptions.contains { $0.hasPrefix("delay=") } }.count == 1)
+        #expect(hosts.allSatisfy { $0.arbiter == .fence && $0.fencePeers.count == 1 })
+        #expect(Set(hosts.flatMap(\.fencePeers).compactMap { $0.options.first { $0.hasPrefix("ip=") } }).count == 2)
+        #expect(hosts.map { $0.fencePeers[0].key } == ["hostb", "hosta"])
     }
 
     @Test func defaultsFollowTheGuest() {

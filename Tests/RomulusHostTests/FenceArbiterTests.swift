@@ -9,7 +9,9 @@ import Testing
     private let folder = TestFolder()
 
     /// An agent by the fence-agents convention: `body` sees $action and $plug.
-    private func arbiter(_ body: String, timeout: Int = 5000, delay: Int = 0) throws -> FenceArbiter {
+    private func arbiter(
+        _ body: String, timeout: Int = 5000, order: FenceOrder = .first, delay: Int? = nil
+    ) throws -> FenceArbiter {
         let script = """
             #!/bin/sh
             while IFS='=' read -r name value; do eval "$name=\\$value"; done
@@ -17,8 +19,12 @@ import Testing
             \(body)
             """
         try folder.write("agent", script + "\n", mode: 0o755)
+        var configuration = Configuration()
+        configuration.fenceAgent = folder("agent")
+        configuration.fenceTimeoutMilliseconds = timeout
+        configuration.fenceDelayMilliseconds = delay
         return FenceArbiter(
-            agent: folder("agent"), options: ["plug=b"], timeoutMilliseconds: timeout, delayMilliseconds: delay)
+            configuration, FenceTarget(peer: "b", options: ["plug=b"], order: order), directory: folder.path)
     }
 
     private func calls() -> [String] { folder.read("calls").split(separator: "\n").map(String.init) }
@@ -71,14 +77,52 @@ import Testing
         #expect(notes.contains { $0.contains("no answer in time") })
     }
 
-    @Test func onlyTheBackupWaitsBeforeItsFirstCall() throws {
-        let arbiter = try arbiter("exit 2", delay: 60_000)
-        #expect(ask(arbiter, .backup, milliseconds: 300).0 == nil)
-        #expect(calls() == [])
-        guard case .granted? = ask(arbiter, .primary, milliseconds: 10_000).0 else {
-            Issue.record("the primary waited")
+    @Test(arguments: [Side.primary, .backup]) func theHostThatGoesSecondWaitsWhicheverSideItIs(side: Side) throws {
+        let body =
+            "case $action in off) touch \(folder("off"));; status) [ -e \(folder("off")) ] && exit 2; exit 0;; esac"
+        let second = try arbiter(body, order: .second, delay: 60_000)
+        let (verdict, notes) = ask(second, side, milliseconds: 300)
+        #expect(
+            verdict == nil && notes.count == 1 && notes[0].hasPrefix("in 60000 ms this host turns the other one off"))
+        #expect(!calls().contains("off b"))
+        guard case .granted? = ask(try arbiter(body, order: .first, delay: 60_000), side, milliseconds: 10_000).0 else {
+            Issue.record("the first waited")
             return
         }
+    }
+
+    @Test func theSecondTurnsTheOtherOffWhenItsTimeHasCome() throws {
+        let body =
+            "case $action in off) touch \(folder("off"));; status) [ -e \(folder("off")) ] && exit 2; exit 0;; esac"
+        guard case .granted? = ask(try arbiter(body, order: .second, delay: 700), milliseconds: 10_000).0 else {
+            Issue.record("never")
+            return
+        }
+        #expect(calls().last == "status b" && calls().contains("off b") && calls().first == "status b")
+    }
+
+    /// It has lost its power, or somebody has turned it off: nobody is there to turn this one off.
+    @Test func aHostThatIsOffAlreadyIsNotWaitedFor() throws {
+        let (verdict, _) = ask(try arbiter("exit 2", order: .second, delay: 60_000), .backup, milliseconds: 10_000)
+        #expect(verdict == .granted("\(folder("agent")) says that the other host is off"))
+        #expect(calls() == ["status b"])
+    }
+
+    /// All guests of a host that has lost its peer ask at the same moment.
+    @Test func ofManyGuestsOneCallsTheAgentAndAllAreGranted() throws {
+        let arbiter = try arbiter("sleep 0.5; exit 2")
+        let granted = Mutex(0)
+        let threads = try (0..<6).map { _ in
+            try RomulusHost.Thread(name: "ask") {
+                if case .granted? = ask(arbiter, milliseconds: 10_000).0 { granted.withLock { $0 += 1 } }
+            }
+        }
+        for thread in threads { thread.join() }
+        #expect(granted.withLock { $0 } == 6)
+        #expect(calls() == ["off b", "status b"])
+        // One that suspects later does not live on old news: the host may be up again.
+        _ = ask(arbiter, milliseconds: 10_000)
+        #expect(calls().count == 4)
     }
 
     @Test func theTestTurnsNobodyOffAndTellsWhatIsWrong() throws {
@@ -86,7 +130,10 @@ import Testing
         #expect(calls() == ["metadata b", "status b"])
         #expect(try arbiter("[ $action = metadata ] || exit 2").test().contains { $0.isProblem })
         #expect(try arbiter("exit 1").test().contains { $0.isProblem })
-        let missing = FenceArbiter(agent: "fence_none", options: [], timeoutMilliseconds: 100, delayMilliseconds: 0)
+        var configuration = Configuration()
+        configuration.fenceAgent = "fence_none"
+        let missing = FenceArbiter(
+            configuration, FenceTarget(peer: "b", options: [], order: .first), directory: folder.path)
         #expect(missing.test().contains { $0.isProblem && $0.text.contains("fence_none") })
         #expect(throws: ArbiterError.self) { try missing.prepare(.primary) }
     }

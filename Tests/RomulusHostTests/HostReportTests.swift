@@ -28,7 +28,11 @@ import Testing
             $0.epochLimitMiB = 7
             $0.pageCacheMiB = 9
             $0.stagingMiB = 11
-        }).with { $0.sessionsKiB = 5 }
+            $0.fenceOrder = .second
+        }).with {
+            $0.sessionsKiB = 5
+            $0.connection = PeerConnection(sshConnection: "10.0.0.1 51234 fd00::2 22")
+        }
         #expect(try readBack(full) == full)
     }
 

@@ -51,6 +51,11 @@ import Testing
         let settings = try #require(HostSurvey.settings(folder("romulus.conf")).value)
         #expect(settings.arbiter == .fence && settings.detectTimeoutMilliseconds == 250 && settings.pageCacheMiB == 7)
         #expect(settings.arbiterTest.map(\.isProblem) == [false, true])
+        let asked = RunPeer(name: "hostb", connection: PeerConnection(sshConnection: "10.0.0.2 51234 10.0.0.1 22"))
+        let toPeer = try #require(HostSurvey.settings(folder("romulus.conf"), peer: asked).value)
+        #expect(
+            toPeer.fenceOrder == .first
+                && toPeer.arbiterTest.last == .ok("fence_options is for hostb, and this host goes first"))
         try folder.write("romulus.conf", "arbitre = \"fence\"\n")
         #expect(
             HostSurvey.settings(folder("romulus.conf"))

@@ -84,6 +84,21 @@ import Testing
                 "arbiter is \"lease\" on this host and \"none\" on hostb: set the same"))
     }
 
+    @Test func oneOfTwoHostsThatFenceEachOtherGoesFirst() {
+        func fenced(_ order: FenceOrder) -> HostReport {
+            .good.set({
+                $0.arbiter = .fence
+                $0.fenceOrder = order
+            })
+        }
+        #expect(problems(lines(here: fenced(.second), there: fenced(.first))).isEmpty)
+        for order in FenceOrder.allCases {
+            #expect(
+                problem(lines(here: fenced(order), there: fenced(order))).hasPrefix(
+                    "both hosts go \(order.rawValue) when they would turn each other off"))
+        }
+    }
+
     @Test func whatAHostSaysOfItselfIsPassedOnWithItsName() {
         #expect(
             problem(lines(there: .good.with { $0.moduleProblems = ["no ifb: install it"] }))

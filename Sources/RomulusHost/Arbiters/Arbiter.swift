@@ -9,10 +9,16 @@ public protocol Arbiter: Sendable {
     func prepare(_ side: Side) throws(ArbiterError)
     /// Blocks until the verdict; nil once `isCancelled`. `note` hears why there is none yet, once per reason.
     func decide(_ side: Side, note: (String) -> Void, isCancelled: () -> Bool) -> ArbiterVerdict?
+    /// For a run whose name is known only now.
+    func of(run: UInt64) -> Arbiter
     /// The primary's: its run is over without a verdict, and the guest is the primary's, or the backup's to take.
     func end(for side: Side)
     /// What an admin runs before trusting it: changes nothing, and turns nobody off.
     func test() -> [CheckLine]
+}
+
+extension Arbiter {
+    public func of(run: UInt64) -> Arbiter { self }
 }
 
 public struct ArbiterError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -20,23 +26,22 @@ public struct ArbiterError: Error, Equatable, Sendable, CustomStringConvertible 
     init(_ description: String) { self.description = description }
 }
 
-/// The arbiter that romulus.conf names, or nil for `none`.
+/// The arbiter that romulus.conf names, or nil for `none`. Asks nobody yet, but may look for the peer's address.
 ///
 /// - Parameters:
 ///   - guestUUID: as xl writes it.
 ///   - run: the run's name, the same on both hosts.
+///   - peer: the other host of the run.
 ///   - plugins: among which one is the arbiter if the file says so.
 public func makeArbiter(
-    _ configuration: Configuration, guestUUID: String, hostName: String, run: UInt64, plugins: PluginSet, log: Log
-) -> Arbiter? {
+    _ configuration: Configuration, guestUUID: String, hostName: String, run: UInt64, peer: RunPeer, plugins: PluginSet,
+    log: Log
+) throws(ArbiterError) -> Arbiter? {
     switch configuration.arbiter {
     case .none:
         nil
     case .fence:
-        FenceArbiter(
-            agent: configuration.fenceAgent ?? "", options: configuration.fenceOptions,
-            timeoutMilliseconds: configuration.fenceTimeoutMilliseconds,
-            delayMilliseconds: configuration.fenceDelayMilliseconds)
+        try FenceArbiter.made(configuration, peer)
     case .lease:
         LeaseArbiter(
             etcd: Etcd(

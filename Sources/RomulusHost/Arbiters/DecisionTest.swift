@@ -9,11 +9,36 @@ extension Configuration {
             let set = try PluginSet(plugins, PluginHost(.test), log: log)
             defer { set.close() }
             let loaded = set.plugins.map { CheckLine.ok("the plugin \($0.name) is loaded") }
-            let arbiter = makeArbiter(self, guestUUID: "test", hostName: "test", run: 0, plugins: set, log: log)
-            if arbiter == nil, self.arbiter != .none { return loaded + [.problem(Self.noPluginIsAnArbiter)] }
-            return loaded + (arbiter?.test() ?? [])
+            return loaded + testArbiter(set, log)
         } catch {
             return [.problem("\(error)")]
+        }
+    }
+
+    private func testArbiter(_ plugins: PluginSet, _ log: Log) -> [CheckLine] {
+        if arbiter == .fence { return FenceArbiter.test(self) }
+        let made = try? makeArbiter(
+            self, guestUUID: "test", hostName: "test", run: 0, peer: .nobody, plugins: plugins, log: log)
+        if made == nil, arbiter != .none { return [.problem(Self.noPluginIsAnArbiter)] }
+        return made?.test() ?? []
+    }
+
+    /// Whether a run with that peer would be begun; and what is to be said of it.
+    public func testFence(of peer: RunPeer) -> (order: FenceOrder?, lines: [CheckLine]) {
+        guard arbiter == .fence else { return (nil, []) }
+        do throws(ArbiterError) {
+            let target = try fenceTarget(of: peer)
+            let whose = fencePeers.isEmpty ? "fence_options" : "fence_options.\(target.peer)"
+            return (
+                target.order,
+                [
+                    .ok(
+                        "\(whose) is for \(peer), and this host goes \(target.order.rawValue)"
+                            + (target.order == .first ? "" : ", \(fenceDelay) ms later"))
+                ]
+            )
+        } catch {
+            return (nil, [.problem("\(error)")])
         }
     }
 
@@ -25,7 +50,7 @@ extension Configuration {
     }
 
     private var holdsSecret: Bool {
-        (fenceOptions + leaseOptions).contains { option in
+        (fenceOptions + fencePeers.flatMap(\.options) + leaseOptions).contains { option in
             let name = option.prefix { $0 != "=" }
             return ["password", "passwd", "--password", "--user"].contains(String(name))
         }

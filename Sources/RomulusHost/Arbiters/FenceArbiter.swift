@@ -1,78 +1,98 @@
 import Glibc
 import RomulusCore
 
-/// Grants when a fence agent has confirmed that the other host is off.
-///
-/// The convention is the fence-agents project's (doc/FenceAgentAPI.md there): `name=value` lines on standard input, among
-/// them `action`; exit status 0 for done, and for `status` 0 is on and 2 is off.
+/// Grants when a fence agent has confirmed that the run's peer is off.
 struct FenceArbiter: Arbiter {
-    /// With its path, or a name that is looked for in PATH and /usr/sbin.
-    let agent: String
-    let options: [String]
-    let timeoutMilliseconds: Int
+    let agent: FenceAgent
+    let target: FenceTarget
+    /// How long the host that goes second waits.
     let delayMilliseconds: Int
+    var turn: FenceTurn
 
-    private enum Action: String {
-        case off
-        case status
-        case metadata
-    }
+    /// Between two calls of the agent, and two looks at what another process of this host has heard from it.
+    private static let betweenCalls = 1000, betweenLooks = 100  // ms
 
-    private var program: String? {
-        let candidates =
-            agent.contains("/") ? [agent] : ["/usr/sbin/\(agent)", "/sbin/\(agent)", "/usr/local/sbin/\(agent)"]
-        return candidates.first { access($0, X_OK) == 0 }
-    }
-
-    private func run(_ action: Action, isCancelled: () -> Bool = { false }) -> Subprocess.Outcome {
-        // Options may be secrets: they go by standard input, which nobody can list.
-        let input = (options + ["action=\(action.rawValue)"]).joined(separator: "\n") + "\n"
-        return Subprocess.run(
-            [program ?? agent], input: input, timeoutMilliseconds: timeoutMilliseconds, isCancelled: isCancelled)
+    /// - Parameter target: with the agent's options for the peer.
+    init(_ configuration: Configuration, _ target: FenceTarget, directory: String = RunLock.directory) {
+        self.target = target
+        agent = FenceAgent(
+            name: configuration.fenceAgent ?? "", options: target.options,
+            timeoutMilliseconds: configuration.fenceTimeoutMilliseconds)
+        delayMilliseconds = target.order == .first ? 0 : configuration.fenceDelay
+        turn = FenceTurn(peer: target.peer, directory: directory)
     }
 
     func prepare(_ side: Side) throws(ArbiterError) {
-        guard program != nil else {
-            throw ArbiterError("there is no fence agent \(agent): install fence-agents, or correct fence_agent")
-        }
+        guard agent.program != nil else { throw ArbiterError(agent.isMissing) }
     }
 
     func decide(_ side: Side, note: (String) -> Void, isCancelled: () -> Bool) -> ArbiterVerdict? {
+        let askedAt = MonotonicTime.now
+        let actsAt = askedAt + .nanoseconds(milliseconds: delayMilliseconds)
         var reasons = Reasons()
-        // Against both hosts turning each other off: one of them waits.
-        if side == .backup { pause(milliseconds: delayMilliseconds, isCancelled) }
+        if delayMilliseconds > 0 {
+            note(
+                "in \(delayMilliseconds) ms this host turns the other one off, unless that is off before: it goes second, so"
+                    + " that they do not turn each other off")
+        }
         while !isCancelled() {
-            let off = run(.off, isCancelled: isCancelled)
-            let status = run(.status, isCancelled: isCancelled)
-            if status.status == 2 { return .granted("\(agent) has turned the other host off") }
-            let reason = off.status == 0 ? "it says that the other host is still on" : off.complaint
-            if isCancelled() { break }
-            reasons.tell("\(agent) has not turned the other host off (\(reason)); trying again", note)
-            pause(milliseconds: 1000, isCancelled)
+            if turn.wasOff(since: askedAt) { return .granted("\(agent) has turned the other host off") }
+            guard let held = turn.take() else {
+                pause(milliseconds: Self.betweenLooks, isCancelled)
+                continue
+            }
+            let answer = withExtendedLifetime(held) { ask(askedAt, actsAt: actsAt, isCancelled) }
+            switch answer {
+            case .off(let why): return .granted(why)
+            case .on(let why):
+                if isCancelled() { return nil }
+                if let why { reasons.tell("\(agent) has not turned the other host off (\(why)); trying again", note) }
+            }
+            let left = (actsAt - .now).inMilliseconds
+            pause(milliseconds: left > 0 ? min(left, Self.betweenCalls) : Self.betweenCalls, isCancelled)
         }
         return nil
     }
 
+    private enum Answer {
+        case off(String)
+        /// Nil where it was not to be turned off yet.
+        case on(String?)
+    }
+
+    /// A host that is off already needs no waiting for: only `status` is proof, and it asks for no more than that before.
+    private func ask(_ askedAt: MonotonicTime, actsAt: MonotonicTime, _ isCancelled: () -> Bool) -> Answer {
+        if turn.wasOff(since: askedAt) { return .off("\(agent) has turned the other host off") }
+        let off = MonotonicTime.now >= actsAt ? agent.run(.off, isCancelled: isCancelled) : nil
+        guard agent.run(.status, isCancelled: isCancelled).status == FenceAgent.isOff else {
+            return .on(off.map { $0.status == 0 ? "it says that the other host is still on" : $0.complaint })
+        }
+        turn.noteOff()
+        return .off(off == nil ? "\(agent) says that the other host is off" : "\(agent) has turned the other host off")
+    }
+
     func end(for side: Side) {}
 
-    func test() -> [CheckLine] {
-        guard let program else {
-            return [.problem("there is no fence agent \(agent): install fence-agents, or correct fence_agent")]
+    func test() -> [CheckLine] { agent.test() }
+}
+
+extension FenceArbiter {
+    /// Why there is none for this peer is known before it is asked anything.
+    static func made(_ configuration: Configuration, _ peer: RunPeer) throws(ArbiterError) -> FenceArbiter {
+        let target = try configuration.fenceTarget(of: peer)
+        if configuration.fencePeers.isEmpty, let address = peer.connection?.peer { BoundPeer().bind(address) }
+        return FenceArbiter(configuration, target)
+    }
+
+    /// Every agent that the file names, whoever the peer.
+    static func test(_ configuration: Configuration) -> [CheckLine] {
+        func agent(_ options: [String]) -> FenceAgent {
+            FenceAgent(
+                name: configuration.fenceAgent ?? "", options: options,
+                timeoutMilliseconds: configuration.fenceTimeoutMilliseconds)
         }
-        let metadata = run(.metadata)
-        let status = run(.status)
-        let told: CheckLine =
-            switch status.status {
-            case 0: .ok("\(agent) reaches the other host's switch, and says that it is on")
-            case 2: .problem("\(agent) says that the other host is off: if it is not, the options name another one")
-            default:
-                .problem(
-                    "\(agent) cannot tell whether the other host is on (\(status.complaint)): correct fence_options")
-            }
-        let described: CheckLine =
-            metadata.status == 0
-            ? .ok("\(program) is a fence agent") : .problem("\(program) gives no metadata (\(metadata.complaint))")
-        return [described, told]
+        guard !configuration.fencePeers.isEmpty else { return agent(configuration.fenceOptions).test() }
+        return configuration.fencePeers.flatMap { agent($0.options).test(host: $0.host) }
     }
 }
 

@@ -37,6 +37,11 @@ final class LeaseArbiter: Arbiter {
         self.log = log
     }
 
+    func of(run: UInt64) -> Arbiter {
+        LeaseArbiter(
+            etcd: etcd, key: key, run: String(run, radix: 16), host: host, ttlSeconds: ttlSeconds, log: log)
+    }
+
     private var leaseKey: String { "\(key)/lease" }
     private var holder: String { "\(run) \(host)" }
     private var open: String { "open \(run)" }

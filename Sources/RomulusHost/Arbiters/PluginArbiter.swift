@@ -11,12 +11,18 @@ struct PluginArbiter: Arbiter {
 
     private static let reasonBytes = 256
 
-    /// - Returns: nil where no plugin is an arbiter.
-    init?(_ set: PluginSet, guestUUID: String, run: UInt64) {
-        guard let plugin = set.plugins.last(where: { $0.callbacks.arbitrate != nil }) else { return nil }
+    private init(_ plugin: Plugin, guestUUID: String, run: UInt64) {
         self.plugin = plugin
         self.guestUUID = guestUUID
         self.run = run
+    }
+
+    func of(run: UInt64) -> Arbiter { PluginArbiter(plugin, guestUUID: guestUUID, run: run) }
+
+    /// - Returns: nil where no plugin is an arbiter.
+    init?(_ set: PluginSet, guestUUID: String, run: UInt64) {
+        guard let plugin = set.plugins.last(where: { $0.callbacks.arbitrate != nil }) else { return nil }
+        self.init(plugin, guestUUID: guestUUID, run: run)
     }
 
     /// Loading it was all that can be done without harm.

@@ -27,10 +27,14 @@ public struct Configuration: Equatable, Sendable {
     /// A fence agent, by name or path, and its `name=value` options.
     public var fenceAgent: String?
     public var fenceOptions: [String] = []
+    /// The same for each of several hosts.
+    public var fencePeers: [FencePeerSettings] = []
     /// For each call of the agent.
     public var fenceTimeoutMilliseconds = 20_000
-    /// How long this host waits, as the backup, before it turns the other one off.
-    public var fenceDelayMilliseconds = 0
+    /// Nil goes by the hosts' addresses.
+    public var fenceOrder: FenceOrder?
+    /// How long the host that goes second waits before it turns the other one off.
+    public var fenceDelayMilliseconds: Int?
     /// etcd's client URLs; etcdctl's own default where there are none.
     public var leaseEndpoints: [String] = []
     /// More of etcdctl's options.
@@ -54,7 +58,7 @@ public struct Configuration: Equatable, Sendable {
     }
 
     init(file: ConfigurationFile) throws(ConfigurationError) {
-        try file.requireKnown(Key.allCases.map(\.rawValue))
+        try file.requireKnown(Key.allCases.map(\.rawValue), prefix: Self.fencePeerPrefix)
         if let value = try file.integer(Key.detectTimeout.rawValue, in: 100...3_600_000) {
             detectTimeoutMilliseconds = value
         }
@@ -110,13 +114,14 @@ public struct Configuration: Equatable, Sendable {
     private mutating func readArbiter(_ file: ConfigurationFile) throws(ConfigurationError) {
         if let choice = try file.choice(Key.arbiter.rawValue, of: Self.arbiters) { arbiter = choice }
         fenceAgent = try file.string(Key.fenceAgent.rawValue)
-        fenceOptions = try file.strings(Key.fenceOptions.rawValue) ?? []
+        try readFenceOptions(file)
         leaseEndpoints = try file.strings(Key.leaseEndpoints.rawValue) ?? []
         leaseOptions = try file.strings(Key.leaseOptions.rawValue) ?? []
         if let value = try file.integer(Key.fenceTimeout.rawValue, in: 100...600_000) {
             fenceTimeoutMilliseconds = value
         }
-        if let value = try file.integer(Key.fenceDelay.rawValue, in: 0...600_000) { fenceDelayMilliseconds = value }
+        fenceOrder = try file.choice(Key.fenceOrder.rawValue, of: ["first": .first, "second": .second])
+        fenceDelayMilliseconds = try file.integer(Key.fenceDelay.rawValue, in: 0...600_000)
         if let value = try file.integer(Key.leaseTTL.rawValue, in: 2...60) { leaseTTLSeconds = value }
         if let value = try file.integer(Key.leaseTimeout.rawValue, in: 100...60_000) {
             leaseTimeoutMilliseconds = value
@@ -125,8 +130,25 @@ public struct Configuration: Equatable, Sendable {
         if arbiter == .plugin, plugins.plugins.isEmpty {
             throw file.error(at: Key.arbiter.rawValue, .missingPlugin)
         }
-        if let bad = fenceOptions.first(where: { !$0.contains("=") || $0.contains("\n") }) {
-            throw file.error(at: Key.fenceOptions.rawValue, .notAnOption(String(bad.prefix { $0 != "=" })))
+    }
+
+    static let fencePeerPrefix = "fence_options."
+
+    private mutating func readFenceOptions(_ file: ConfigurationFile) throws(ConfigurationError) {
+        func options(_ key: String) throws(ConfigurationError) -> [String]? {
+            let options = try file.strings(key)
+            if let bad = options?.first(where: { !$0.contains("=") || $0.contains("\n") }) {
+                throw file.error(at: key, .notAnOption(String(bad.prefix { $0 != "=" })))
+            }
+            return options
+        }
+        let shared = try options(Key.fenceOptions.rawValue)
+        fenceOptions = shared ?? []
+        for key in file.keys(withPrefix: Self.fencePeerPrefix) {
+            guard shared == nil else { throw file.error(at: key, .bothFenceOptions(key)) }
+            fencePeers.append(
+                FencePeerSettings(
+                    key: String(key.dropFirst(Self.fencePeerPrefix.count)), options: try options(key) ?? []))
         }
     }
 
@@ -151,6 +173,7 @@ public struct Configuration: Equatable, Sendable {
         case fenceAgent = "fence_agent"
         case fenceOptions = "fence_options"
         case fenceTimeout = "fence_timeout_ms"
+        case fenceOrder = "fence_order"
         case fenceDelay = "fence_delay_ms"
         case leaseEndpoints = "lease_endpoints"
         case leaseOptions = "lease_options"
@@ -177,6 +200,9 @@ public struct Configuration: Equatable, Sendable {
     private static let mostEpochKiB: UInt64 = 1 << 30
 
     public var patienceNanoseconds: Int64 { .nanoseconds(milliseconds: stockDetectTimeoutMilliseconds) }
+
+    /// By then the host that goes first, which may notice later by a timeout, has turned this one off or cannot.
+    var fenceDelay: Int { fenceDelayMilliseconds ?? fenceTimeoutMilliseconds + 2 * detectTimeoutMilliseconds }
 
     public func stagingBytes(guestKiB: UInt64) -> Int {
         if let stagingMiB { return stagingMiB << 20 }
@@ -216,6 +242,7 @@ public enum ConfigurationError: Error, Equatable, Sendable, CustomStringConverti
         case notAPath(String)
         /// The option's name, without a value, which may be a secret.
         case notAnOption(String)
+        case bothFenceOptions(String)
     }
 
     public var description: String {
@@ -232,6 +259,8 @@ public enum ConfigurationError: Error, Equatable, Sendable, CustomStringConverti
             "\(path):\(line): arbiter = \"fence\" needs a fence_agent"
         case .badSetting(let path, let line, .notAnOption(let name)):
             "\(path):\(line): `fence_options' must be \"name=value\" each; \"\(name)\" is not"
+        case .badSetting(let path, let line, .bothFenceOptions(let key)):
+            "\(path):\(line): `\(key)' cannot stand beside `fence_options': name the host there too, fence_options.HOST"
         case .unreadable(let path, let reason):
             "\(path): \(reason)"
         case .syntax(let message):

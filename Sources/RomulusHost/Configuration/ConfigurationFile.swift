@@ -41,9 +41,19 @@ package final class ConfigurationFile {
         xlu_cfg_destroy(parsed)
     }
 
-    func requireKnown(_ known: [String]) throws(ConfigurationError) {
-        let unknown = lines.filter { !known.contains($0.key) }.min { $0.value < $1.value }
+    /// - Parameter prefix: of keys that end with a name.
+    func requireKnown(_ known: [String], prefix: String) throws(ConfigurationError) {
+        let named = keys(withPrefix: prefix)
+        let unknown = lines.filter { !known.contains($0.key) && !named.contains($0.key) }.min { $0.value < $1.value }
         if let unknown { throw .unknownKey(path: path, line: unknown.value, key: unknown.key) }
+    }
+
+    /// In the file's order.
+    func keys(withPrefix prefix: String) -> [String] {
+        lines.filter { $0.key.hasPrefix(prefix) && $0.key.count > prefix.count }.sorted {
+            ($0.value, $0.key) < ($1.value, $1.key)
+        }
+        .map(\.key)
     }
 
     func integer(_ key: String, in allowed: ClosedRange<Int>) throws(ConfigurationError) -> Int? {

@@ -48,6 +48,11 @@ def frozen_until(cause: str, arbiter: str) -> str:
             rf" \({arbiter}\) has decided$")
 
 
+# The host with the higher address.
+GOES_SECOND = (rf"({PRIMARY}|{BACKUP})warning: in \d+ ms this host turns the other one off, unless that is off before: it"
+               r" goes second, so that they do not turn each other off$")
+
+
 def goes_on(cause: str, replica: str) -> str:
     return (PRIMARY + rf"error: {cause}: the guest goes on here, unprotected; start xl remus again to protect it;"
             rf" {replica}$")

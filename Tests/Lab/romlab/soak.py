@@ -380,7 +380,7 @@ def _arbiter(lab: Lab, plan: Plan) -> Iterator[None]:
     if plan.arbiter == FENCE:
         for host, other in zip(lab.hosts, reversed(lab.hosts)):
             lab.install_settings(
-                host, detect_timeout_ms=plan.timeout_ms, arbiter=FENCE, fence_agent="fence_lab",
+                host, detect_timeout_ms=plan.timeout_ms, arbiter=FENCE, fence_agent="fence_lab", fence_timeout_ms=6000,
                 fence_options=[f"ip={THIRD_PLACE}", f"ipport={PORT}", f"plug={other.name}"])
         with PowerSwitch(lab):
             yield

@@ -2,7 +2,7 @@
 
 import time
 
-from romlab.catalogue import BACKUP_GONE, PRIMARY_GONE, asked, failover, frozen_until, goes_on
+from romlab.catalogue import BACKUP_GONE, GOES_SECOND, PRIMARY_GONE, asked, failover, frozen_until, goes_on
 from romlab.checks import assert_stays
 from romlab.guest import Prober
 from romlab.network import THIRD_PLACE
@@ -13,7 +13,7 @@ from romlab.stream import Stream
 FENCED = "fence_lab has turned the other host off"
 EXPECTS = (
     frozen_until(BACKUP_GONE, "fence"), asked(PRIMARY_GONE, "fence"), failover(f"{PRIMARY_GONE}; {FENCED}"),
-    goes_on(BACKUP_GONE, f"its replica will not run: {FENCED}"))
+    goes_on(BACKUP_GONE, f"its replica will not run: {FENCED}"), GOES_SECOND)
 
 
 def run(lab):
