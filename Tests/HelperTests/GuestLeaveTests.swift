@@ -12,7 +12,9 @@ import Testing
         return info
     }
 
-    private func leave(_ isCheckpointing: Bool = false, _ change: (inout xc_dominfo_t) -> Void) -> PrimarySession.GuestLeave? {
+    private func leave(_ isCheckpointing: Bool = false, _ change: (inout xc_dominfo_t) -> Void) -> PrimarySession
+        .GuestLeave?
+    {
         PrimarySession.GuestLeave(info(change), isCheckpointing: isCheckpointing)
     }
 

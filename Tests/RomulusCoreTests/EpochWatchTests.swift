@@ -6,7 +6,8 @@ import Testing
     private func watch() -> Held<EpochWatch> {
         let watch = Held(
             EpochWatch(
-                noticeNanoseconds: .nanoseconds(milliseconds: 1000), limitNanoseconds: .nanoseconds(milliseconds: 3000)))
+                noticeNanoseconds: .nanoseconds(milliseconds: 1000), limitNanoseconds: .nanoseconds(milliseconds: 3000))
+        )
         watch.value.began(at: .milliseconds(0))
         return watch
     }

@@ -56,7 +56,8 @@ public struct EpochWatch: Sendable {
         case .paused:
             // Whoever paused it may take their time.
             self.movedAt = now
-            return say("the guest was paused in the middle of a checkpoint, which waits until it runs again (xl unpause)")
+            return say(
+                "the guest was paused in the middle of a checkpoint, which waits until it runs again (xl unpause)")
         case .runs where isOver:
             return .end("the guest has not suspended for \(seconds)")
         case .runs:

@@ -93,7 +93,8 @@ public enum HelperControl {
         receive(from: socket) { words in
             switch words.0 {
             case 16: .resumed(times(words))
-            case 17: .suspending(Epoch(rawValue: UInt64(bitPattern: words.1)), helper: Int32(truncatingIfNeeded: words.2))
+            case 17:
+                .suspending(Epoch(rawValue: UInt64(bitPattern: words.1)), helper: Int32(truncatingIfNeeded: words.2))
             case 18: .suspended(Epoch(rawValue: UInt64(bitPattern: words.1)))
             case 19: .guestTaken
             case 20: .paused(words.1 == 1)

@@ -434,7 +434,8 @@ public final class PrimaryRelay: @unchecked Sendable {
                 isGuestPaused = isPaused
                 guard isPaused, !session.isFrozen else { break }
                 log.note(
-                    "the guest is paused (xl pause): no epoch is taken until it runs again (xl unpause); its replica stays as it is")
+                    "the guest is paused (xl pause): no epoch is taken until it runs again (xl unpause); its replica stays as it is"
+                )
             case .message(.guestTaken):
                 perform(session.handle(.guestLeft(.taken), now: .now))
             case .message(.suspended):
@@ -578,7 +579,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         guard !hasSaveReturned, ports.guest.standing() == .suspended else { return }
         readReports()
         guard isHelperHere else { return }
-        log.warning("the save helper hangs and the guest is suspended: the helper is killed, so that the guest is resumed")
+        log.warning(
+            "the save helper hangs and the guest is suspended: the helper is killed, so that the guest is resumed")
         kill(helperProcess, SIGKILL)
     }
 
