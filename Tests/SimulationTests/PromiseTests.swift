@@ -71,9 +71,7 @@ import Testing
     @Test(arguments: [Fault.helperKilled, .bufferFails]) func aSaveThatEndsWhileFrozenIsNotForgotten(fault: Fault) {
         var kept = 0
         for seed in UInt64(0)..<2000 {
-            let scenario = Scenario(
-                seed: seed, arbiter: .none,
-                faults: [.init(.shortLinkCut, .at(300)), .init(fault, .at(500 + Int(seed % 200)))])
+            let scenario = Scenario.whileFrozen(fault, seed: seed)
             let verdict = World.run(scenario, isTraced: true)
             if verdict.trace.contains(where: { $0.contains("while the guest is frozen") }) { kept += 1 }
             #expect(verdict.violations.isEmpty, "\(scenario): \(verdict.violations)")
@@ -102,5 +100,14 @@ import Testing
             let verdict = World.run(scenario)
             #expect(verdict.violations.isEmpty, "\(scenario): \(verdict.violations)")
         }
+    }
+}
+
+extension Scenario {
+    /// A fault that comes, with luck, between the freeze and the backup's deadline.
+    static func whileFrozen(_ fault: Fault, seed: UInt64, sabotage: Sabotage? = nil) -> Scenario {
+        Scenario(
+            seed: seed, arbiter: .none,
+            faults: [.init(.shortLinkCut, .at(300)), .init(fault, .at(500 + Int(seed % 200)))], sabotage: sabotage)
     }
 }
