@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 _Static_assert(romulus_do_not_wait_value == MSG_DONTWAIT, "as in romulus_linux.h");
 
@@ -43,6 +44,20 @@ void romulus_syslog(int priority, const char *text)
 void romulus_name_thread(const char *name)
 {
     pthread_setname_np(pthread_self(), name);
+}
+
+bool romulus_join(pthread_t thread, int milliseconds)
+{
+    struct timespec deadline;
+
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += milliseconds / 1000;
+    deadline.tv_nsec += milliseconds % 1000 * 1000000L;
+    if (deadline.tv_nsec >= 1000000000L) {
+        deadline.tv_sec++;
+        deadline.tv_nsec -= 1000000000L;
+    }
+    return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &deadline) == 0;
 }
 
 void *romulus_next_symbol(const char *name)

@@ -25,7 +25,9 @@ enum BackupRun {
         }
         let incoming = config.pointee.c_info.name.map { String(cString: $0) } ?? ""
         let guest = incoming.hasSuffix(incomingSuffix) ? String(incoming.dropLast(incomingSuffix.count)) : incoming
-        let log = Log(guest: guest, role: "backup", events: .standard)
+        let log = Log(guest: guest, role: "backup", events: .standard, isAside: true)
+        var lastLines = 1000
+        defer { log.drain(milliseconds: lastLines) }
         do throws(Refusal) {
             let uuid = text(of: config.pointee.c_info.uuid)
             guard let lock = try RunLock.taken(RunLock.name(uuid: uuid, .backup)) else {
@@ -52,9 +54,12 @@ enum BackupRun {
             let outcome = relay.join(isRestored: code == 0)
             if case .failOver = outcome.end { isTakenOver = code == 0 }
             plugins.close()
-            return conclude(
+            let result = conclude(
                 outcome, code: code, context, &domainID.pointee, incoming: incoming,
                 restoredAt: restoredAt, log)
+            // A replica that is to run waits for them.
+            if result == 0 { lastLines = 100 }
+            return result
         } catch {
             log.error(error.text)
             return Int32(ERROR_INVAL.rawValue)

@@ -39,7 +39,7 @@ final class HelperSession: @unchecked Sendable {
         self.domain = domain
         self.control = control
         self.settings = settings
-        log = Log(guest: "domain \(domain)", events: .standard)
+        log = Log(guest: "domain \(domain)", events: .standard, isAside: true)
         lease = Self.inheritedLease()
         startGuardian()
     }
@@ -184,7 +184,7 @@ final class HelperSession: @unchecked Sendable {
             orphaned()
         }
         if isStarted == nil {
-            Log(guest: "", events: .standard).warning("cannot watch over xl: if it is killed, look at both hosts")
+            log.warning("cannot watch over xl: if it is killed, look at both hosts")
         }
         // The stock helper exits by itself when it notices; not before its duty is done.
         Self.guardian = self
@@ -215,6 +215,7 @@ final class HelperSession: @unchecked Sendable {
 
     func finish() {
         duty.withLock { if $0 == .watching { $0 = .none } }
+        log.drain()
     }
 
     /// An exit in the middle of a save: `xl` is dead, or dying, and its descriptors close one after the other.
@@ -234,6 +235,7 @@ final class HelperSession: @unchecked Sendable {
             // What xl said last counts, even if the save has not come to read it.
             while case .message = takeOrder() {}
             lookAfterGuest()
+            log.drain()
             _exit(1)
         }
     }

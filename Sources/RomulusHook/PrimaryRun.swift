@@ -22,7 +22,8 @@ enum PrimaryRun {
 
         let domain = Domain(context: context, id: domainID)
         let guest = domain.name ?? "domain \(domainID)"
-        let log = Log(guest: guest, events: .standard)
+        let log = Log(guest: guest, events: .standard, isAside: true)
+        defer { log.drain() }
         endedDomain = domainID
         do throws(Refusal) {
             return try run(domain, guest: guest, info.pointee, link, back, log)

@@ -16,6 +16,8 @@ final class Protection {
     private let plugins: PluginSet
     private let output: OutputBuffer?
     private let shape: ShapeWatch
+    /// Writes to xenstore for the relay's thread.
+    private let scribe = try? Scribe(name: "romulus-store")
 
     init(
         _ domain: Domain, guest: String, _ facts: Domain.Facts, _ asked: libxl_domain_remus_info,
@@ -52,7 +54,7 @@ final class Protection {
         if hasBackChannel, configuration.arbiter == .none { Self.warnOfMissingArbiter(guest, log) }
         leftovers.drop(log)
         do {
-            output = isBuffered ? try Self.makeOutput(domain, asked, configuration, log) : nil
+            output = isBuffered ? try Self.makeOutput(domain, asked, configuration, scribe, log) : nil
             shape = try Self.watchShape(domain)
         } catch {
             arbiter?.end(for: .primary)
@@ -83,6 +85,7 @@ final class Protection {
     /// Where no verdict has settled it, the guest is the backup's if the copy here was destroyed.
     func end(_ end: PrimarySession.End) {
         shape.close()
+        scribe?.drain(until: .now + .nanoseconds(milliseconds: 1000))
         switch end.fate {
         case .goesOn(.ruledOut), .hasLeft(.ruledOut): break
         case .goesOn: arbiter?.end(for: .primary)
@@ -121,11 +124,13 @@ final class Protection {
     }
 
     private static func makeOutput(
-        _ domain: Domain, _ asked: libxl_domain_remus_info, _ configuration: Configuration, _ log: Log
+        _ domain: Domain, _ asked: libxl_domain_remus_info, _ configuration: Configuration, _ scribe: Scribe?,
+        _ log: Log
     ) throws -> OutputBuffer {
         let buffer = try NetworkBuffer(
             domainID: domain.id, limitBytes: configuration.netbufLimitKiB << 10,
-            store: NetbufRecord(domainID: domain.id).store, script: asked.netbufscript.map { String(cString: $0) },
+            store: NetbufRecord(domainID: domain.id, scribe: scribe).store,
+            script: asked.netbufscript.map { String(cString: $0) },
             log: log)
         let elsewhere = domain.networkDevices.subtracting(buffer.deviceIDs)
         guard elsewhere.isEmpty else {

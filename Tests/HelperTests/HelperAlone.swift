@@ -58,7 +58,7 @@ final class HelperAlone: Sendable {
 
     init(
         saving source: SimulatedDomain, in folder: TemporaryFolder, engine: Engine = .stock, _ steps: Steps,
-        observe: @escaping @Sendable (HelperMessage) -> Void = { _ in }
+        standardError: OpenFile? = nil, observe: @escaping @Sendable (HelperMessage) -> Void = { _ in }
     ) throws {
         let pair = try Descriptor.messageSockets()
         let control = try OpenFile(duplicating: pair.one.raw)
@@ -83,6 +83,7 @@ final class HelperAlone: Sendable {
             observe: observe,
             adjust: {
                 guard let file = try? OpenFile(duplicating: lease.descriptor) else { return }
+                $0.standardError = standardError
                 ProtectedGuest.hook(&$0, control: controlForHelper, link: link, lease: file)
             })
     }

@@ -21,6 +21,8 @@ final class HelperProcess: Sendable {
         /// The helper's whole environment, but for LD_PRELOAD.
         var environment: [String: String] = [:]
         var descriptors: [Descriptor] = []
+        /// In place of what `Outcome.standardError` tells.
+        var standardError: OpenFile?
         /// The longest silence between two messages, and the longest time from `complete` to the exit.
         var silenceLimit = Duration.seconds(20)
 
@@ -128,7 +130,7 @@ final class HelperProcess: Sendable {
         environment["LD_PRELOAD"] = configuration.preload.joined(separator: " ")
         let standard = [
             Descriptor(here: helperInput, there: 0), Descriptor(here: helperOutput, there: 1),
-            Descriptor(here: errors, there: 2),
+            Descriptor(here: configuration.standardError ?? errors, there: 2),
         ]
         identifier = try Self.spawn(
             configuration.executable, work.arguments(callbackFlags: work.callbackFlags()), environment,

@@ -67,6 +67,7 @@ final class ProtectedGuest: Sendable {
         var pluginTimeoutMilliseconds = 1000
         /// Of `epoch_log`.
         var trace: String?
+        var log = Log(guest: "test")
     }
 
     init(in folder: TemporaryFolder, _ settings: Settings = Settings()) throws {
@@ -77,7 +78,7 @@ final class ProtectedGuest: Sendable {
         target = try SimulatedDomain(emptyAt: folder("target"), domid: 9, pageCount: settings.pages)
         backWire = try Wire()
         wire = try Wire(settings.fault, at: settings.place, waitingFor: backWire)
-        let log = Log(guest: "test")
+        let log = settings.log
         let patience = Int64.nanoseconds(milliseconds: settings.patienceMilliseconds)
         func load(_ plugins: [String], _ host: PluginHost) throws -> PluginSet {
             try PluginSet(

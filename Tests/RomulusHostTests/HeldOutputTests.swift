@@ -1,3 +1,4 @@
+import Glibc
 import RomulusCore
 import Testing
 
@@ -91,6 +92,33 @@ import Testing
         #expect(!lines.contains { $0.contains("has gone") || $0.contains("NOT held") }, "\(lines)")
     }
 
+    // MARK: A script's devices
+
+    /// Half a minute is what it may take, and a guest's lease is shorter.
+    @Test func aScriptThatTakesItsTimeHoldsUpNobody() throws {
+        try spoken.write("script", "#!/bin/sh\nsleep 1\n", mode: 0o755)
+        let one = try NetworkBuffer(
+            on: network, domainID: 5, limitBytes: 1 << 20, store: .naming([:], ifb: "its-own"),
+            script: spoken("script"), log: log)
+        try network.addPlug(try network.addIFB("its-own"), limitBytes: 1 << 20)
+        network.plug(in: "vif5.1", backend: vif(5, 1))
+        let begin = MonotonicTime.now
+        try one.holdEpoch()
+        try one.releaseEpoch()
+        #expect((MonotonicTime.now - begin).inMilliseconds < 500)
+        for _ in 0..<500 where one.deviceIDs.isEmpty {
+            one.linksAreQuiet()
+            usleep(10_000)
+        }
+        #expect(one.deviceIDs == [1])
+        #expect(lines == ["vif5.1 has come and is buffered from now on"])
+        network.remove("vif5.1")
+        let end = MonotonicTime.now
+        try one.linksChanged()
+        #expect((MonotonicTime.now - end).inMilliseconds < 500)
+        #expect(one.deviceIDs.isEmpty)
+    }
+
     // MARK: What others do
 
     @Test func aRedirectThatSomebodyRemovesIsMadeAgain() throws {
@@ -151,8 +179,8 @@ import Testing
 }
 
 extension NetbufStore {
-    static func naming(_ chosen: [String: Int]) -> NetbufStore {
+    static func naming(_ chosen: [String: Int], ifb: String? = nil) -> NetbufStore {
         NetbufStore(
-            path: { "\($0)" }, setIFB: { _, _ in }, ifb: { _ in nil }, renamed: { chosen }, domainExists: { $0 < 6 })
+            path: { "\($0)" }, setIFB: { _, _ in }, ifb: { _ in ifb }, renamed: { chosen }, domainExists: { $0 < 6 })
     }
 }

@@ -148,7 +148,7 @@ final class SimulatedNetwork: HostNetwork {
         self[device.index]?.plug = Plug()
     }
 
-    func hasPlug(_ device: NetworkDevice) -> Bool { self[device.index]?.plug != nil }
+    func plugged() -> Set<Int32> { Set(links.filter { $0.plug != nil }.map(\.device.index)) }
 
     func command(_ command: PlugCommand, _ device: NetworkDevice) throws(NetworkBufferError) {
         guard self[device.index]?.plug != nil else {

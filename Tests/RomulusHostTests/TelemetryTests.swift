@@ -175,8 +175,8 @@ import Testing
 
     @Test func anEpochIsPutTogetherOnceAllOfItIsKnown() throws {
         let epoch = completed(2, pauseMilliseconds: 20)
-        var telemetry = RunTelemetry(
-            guest: "web", trace: try EpochTrace(path: folder("trace"), guest: "web"), metrics: nil)
+        let trace = try EpochTrace(path: folder("trace"), guest: "web")
+        var telemetry = RunTelemetry(guest: "web", trace: trace, metrics: nil)
         for number in [UInt64(1), 2] {
             let one = completed(number, pauseMilliseconds: 20)
             telemetry.resumed(one.times)
@@ -186,6 +186,7 @@ import Testing
         #expect(telemetry.periodNanoseconds == 1_000_000_000)
         #expect(telemetry.statistics.epochCount == 2 && telemetry.statistics.pages.count == 1)
         #expect(telemetry.committed(Epoch(rawValue: 3)) == nil)
+        trace.drain()
         let lines = try String(contentsOfFile: folder("trace"), encoding: .utf8).split(separator: "\n")
         #expect(lines.count == 3 && lines[2].hasPrefix("2,2000000,1000,"))
         #expect(lines[0].hasSuffix(",acknowledged_us,guest") && lines[2].hasSuffix(",web"))

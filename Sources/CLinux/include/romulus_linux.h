@@ -37,6 +37,9 @@ void romulus_syslog(int priority, const char *text);
 /* Names the calling thread, as `top -H` shows it. */
 void romulus_name_thread(const char *name);
 
+/* pthread_join with a limit, behind _GNU_SOURCE. Whether it has ended. */
+bool romulus_join(pthread_t thread, int milliseconds);
+
 /*
  * From now on SIGINT, SIGTERM and SIGHUP add 1 << 32, 1 << 40 or 1 << 48 to the eventfd `fd` instead of killing the
  * process, and SIGTSTP (Ctrl-Z) does nothing; a signal that is ignored stays ignored. romulus_release_signals puts back

@@ -43,4 +43,10 @@ public final class Thread: @unchecked Sendable {
         pthread_join(handle, nil)
         isJoined = true
     }
+
+    /// One that does not end in time is left behind.
+    public func join(milliseconds: Int) {
+        guard !isJoined else { return }
+        isJoined = romulus_join(handle, Int32(clamping: milliseconds))
+    }
 }

@@ -4,22 +4,27 @@
 /// of a device model's it does not, and those are known by the name that xl gives them, which follows from the backend's.
 struct GuestDevices {
     let domainID: UInt32
-    let store: NetbufStore
+    /// As they were at the start: a device that comes later is netback's, and known by the kernel; xenstore may take its time.
+    private let chosen: [String: Int]
+
+    init(domainID: UInt32, store: NetbufStore) {
+        self.domainID = domainID
+        chosen = store.renamed()
+    }
 
     typealias Found = [(vif: NetworkDevice, name: VifName)]
 
     func found(among devices: [NetworkDevice]) -> Found {
-        let chosen = store.renamed()
-        return devices.compactMap { device in name(of: device, chosen).map { (device, $0) } }
+        devices.compactMap { device in name(of: device).map { (device, $0) } }
     }
 
-    private func name(of device: NetworkDevice, _ chosen: [String: Int]) -> VifName? {
+    private func name(of device: NetworkDevice) -> VifName? {
         if device.isIFB { return nil }
-        let name = device.backend ?? chosenName(device.name, chosen) ?? VifName(of: device.name)
+        let name = device.backend ?? chosenName(device.name) ?? VifName(of: device.name)
         return name?.domainID == domainID ? name : nil
     }
 
-    private func chosenName(_ name: String, _ chosen: [String: Int]) -> VifName? {
+    private func chosenName(_ name: String) -> VifName? {
         if let deviceID = chosen[name] { return VifName(domainID: domainID, deviceID: deviceID) }
         let suffix = VifName.emulatedSuffix
         guard name.hasSuffix(suffix), let deviceID = chosen[String(name.dropLast(suffix.count))] else { return nil }

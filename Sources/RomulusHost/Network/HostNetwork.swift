@@ -21,7 +21,8 @@ protocol HostNetwork: AnyObject {
 
     /// A plug at the root of `device` for at most `limitBytes`. The kernel makes it closed.
     func addPlug(_ device: NetworkDevice, limitBytes: Int) throws(NetworkBufferError)
-    func hasPlug(_ device: NetworkDevice) -> Bool
+    /// The indexes of devices that have a plug at their root.
+    func plugged() -> Set<Int32>
     func command(_ command: PlugCommand, _ device: NetworkDevice) throws(NetworkBufferError)
     /// Of the plugs of these devices together.
     func plugStatistics(_ devices: [NetworkDevice]) -> (packets: Int, bytes: Int, drops: Int)

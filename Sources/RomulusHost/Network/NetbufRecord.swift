@@ -1,12 +1,17 @@
 import CXen
 import Glibc
 
-/// What xenstore knows of a guest's network devices.
+/// What xenstore knows of a guest's network devices. Several threads may ask at once, as libxenstore allows.
 public final class NetbufRecord: Sendable {
     private let domainID: UInt32
     private let connection = XenstoreConnection()
+    private let scribe: Scribe?
 
-    public init(domainID: UInt32) { self.domainID = domainID }
+    /// - Parameter scribe: what writes to xenstore, where whoever tells must not wait for it.
+    public init(domainID: UInt32, scribe: Scribe? = nil) {
+        self.domainID = domainID
+        self.scribe = scribe
+    }
 
     public var store: NetbufStore {
         NetbufStore(path: path, setIFB: setIFB, ifb: ifb, renamed: renamed, domainExists: domainExists)
@@ -17,6 +22,11 @@ public final class NetbufRecord: Sendable {
 
     /// For people and tools that look: a xenstore that does not answer is no failure.
     private func setIFB(device: Int, _ name: String?) {
+        guard let scribe else { return write(device, name) }
+        scribe.take { [self] in write(device, name) }
+    }
+
+    private func write(_ device: Int, _ name: String?) {
         if let name {
             connection.write(path(device) + "/ifb", name)
         } else if let handle = connection.handle {

@@ -23,7 +23,10 @@ public final class NetworkBuffer: OutputBuffer {
     private let script: NetbufScript?
     private let log: Log
     private let socket: HostNetwork
+    private let counter: HeldCounter
     private var buffered: [Buffered] = []
+    /// A script works on them.
+    private var comingUp: [NetbufSetup] = []
     /// Not to be tried again: trying is itself a change of this host's devices.
     private var refused: Set<Int32> = []
     private var epochs = OutputEpochs()
@@ -42,12 +45,15 @@ public final class NetworkBuffer: OutputBuffer {
     ) throws(NetworkBufferError) {
         if script == nil { Self.loadModule() }
         try self.init(
-            on: try RoutingSocket(), domainID: domainID, limitBytes: limitBytes, store: store, script: script, log: log)
+            on: try RoutingSocket(), counter: HeldCounter(try RoutingSocket(), isAside: true), domainID: domainID,
+            limitBytes: limitBytes, store: store, script: script, log: log)
     }
 
     init(
-        on network: HostNetwork, domainID: UInt32, limitBytes: Int, store: NetbufStore, script: String? = nil, log: Log
+        on network: HostNetwork, counter: HeldCounter? = nil, domainID: UInt32, limitBytes: Int, store: NetbufStore,
+        script: String? = nil, log: Log
     ) throws(NetworkBufferError) {
+        self.counter = counter ?? HeldCounter(network, isAside: false)
         guest = GuestDevices(domainID: domainID, store: store)
         self.limitBytes = limitBytes
         self.store = store
@@ -79,31 +85,57 @@ public final class NetworkBuffer: OutputBuffer {
         linksAreQuiet()
     }
 
-    public func linksAreQuiet() { quietSince = .now }
+    public func linksAreQuiet() {
+        quietSince = .now
+        if !comingUp.isEmpty { takeWhatIsUp() }
+    }
 
     private func lookAtDevices() throws(NetworkBufferError) {
         guard !isOver else { return }
         let devices = try socket.devices()
         let present = guest.found(among: devices)
+        // One dump of the host's queues, however many devices the guest has.
+        let plugged = buffered.isEmpty ? [] : socket.plugged()
         for one in buffered where !present.contains(where: { $0.vif.index == one.vif.index }) { letGo(one) }
         for (vif, name) in present {
             if let known = buffered.firstIndex(where: { $0.vif.index == vif.index }) {
                 buffered[known].vif = vif
                 do throws(NetworkBufferError) {
-                    try holdAgain(known, devices)
+                    try holdAgain(known, devices, plugged)
                 } catch {
                     // One that is just going is let go when that is heard.
                     if try socket.devices().contains(where: { $0.index == vif.index }) { throw error }
                 }
-            } else if !refused.contains(vif.index) {
+            } else if !refused.contains(vif.index), !comingUp.contains(where: { $0.vif.index == vif.index }) {
                 welcome(vif, name)
             }
         }
     }
 
     private func welcome(_ vif: NetworkDevice, _ name: VifName) {
+        guard let script else { return welcome(vif) { () throws(NetworkBufferError) in try pickUp(vif, name) } }
+        // Nobody waits for it here: `takeWhatIsUp` does the rest.
+        if let setup = try? NetbufSetup(script, vif, name) { comingUp.append(setup) }
+    }
+
+    private func takeWhatIsUp() {
+        for setup in comingUp {
+            guard let result = setup.result else { continue }
+            comingUp.removeAll { $0 === setup }
+            let isThere = (try? socket.devices().contains { $0.index == setup.vif.index }) ?? true
+            guard isThere else {
+                if case .success(let ifb) = result { script?.tearDownAside(setup.vif.name, setup.name, ifb: ifb) }
+                continue
+            }
+            welcome(setup.vif) { () throws(NetworkBufferError) in
+                try add(setup.vif, setup.name, device(named: try result.get()))
+            }
+        }
+    }
+
+    private func welcome(_ vif: NetworkDevice, _ hold: () throws(NetworkBufferError) -> Void) {
         do throws(NetworkBufferError) {
-            try pickUp(vif, name)
+            try hold()
             log.note("\(vif.name) has come and is buffered from now on")
         } catch {
             refused.insert(vif.index)
@@ -112,10 +144,12 @@ public final class NetworkBuffer: OutputBuffer {
     }
 
     /// Others change this host's network too, and a redirect that is gone is not missed by the guest.
-    private func holdAgain(_ place: Int, _ devices: [NetworkDevice]) throws(NetworkBufferError) {
+    private func holdAgain(
+        _ place: Int, _ devices: [NetworkDevice], _ plugged: Set<Int32>
+    ) throws(NetworkBufferError) {
         let one = buffered[place]
         let hasBuffer = devices.contains { $0.index == one.ifb.index }
-        let hasPlug = hasBuffer && socket.hasPlug(one.ifb)
+        let hasPlug = hasBuffer && plugged.contains(one.ifb.index)
         let ingress = socket.ingress(of: one.vif)
         // A script's redirect is its own; some filter stands there while it does.
         let isRedirected =
@@ -144,6 +178,10 @@ public final class NetworkBuffer: OutputBuffer {
     private func pickUp(_ vif: NetworkDevice, _ name: VifName) throws(NetworkBufferError) {
         let ifb: NetworkDevice
         if let script { ifb = try device(named: try script.setUp(vif.name, name)) } else { ifb = try setUp(vif, name) }
+        try add(vif, name, ifb)
+    }
+
+    private func add(_ vif: NetworkDevice, _ name: VifName, _ ifb: NetworkDevice) throws(NetworkBufferError) {
         let isFiltered = script == nil || socket.ingress(of: vif) != .free
         buffered.append(Buffered(vif: vif, name: name, ifb: ifb, isFiltered: isFiltered))
         if script != nil { try socket.command(epochs.isHolding ? .buffer : .releaseIndefinite, ifb) }
@@ -177,7 +215,11 @@ public final class NetworkBuffer: OutputBuffer {
 
     private func letGo(_ one: Buffered) {
         earlierDrops += socket.plugStatistics([one.ifb]).drops
-        takeDown(one, keepsRedirect: true)
+        if let script {
+            script.tearDownAside(one.vif.name, one.name, ifb: one.ifb.name)
+        } else {
+            takeDown(one, keepsRedirect: true)
+        }
         buffered.removeAll { $0.vif.index == one.vif.index }
         log.note("\(one.vif.name) has gone and is let go")
     }
@@ -226,14 +268,20 @@ public final class NetworkBuffer: OutputBuffer {
     }
 
     public var held: HeldOutput {
-        let sum = socket.plugStatistics(buffered.map(\.ifb))
+        let sum = counter.look(at: buffered.map(\.ifb))
+        countedAt = sum.at
         return HeldOutput(packets: sum.packets, bytes: sum.bytes, droppedPackets: sum.drops + earlierDrops)
     }
+
+    /// Of what `held` said last.
+    public private(set) var countedAt = MonotonicTime.now
 
     // MARK: The end
 
     public func releaseEverything() {
         guard !isOver else { return }
+        for setup in comingUp { setup.wait() }
+        takeWhatIsUp()
         isOver = true
         for one in buffered { try? socket.command(.releaseIndefinite, one.ifb) }
         socket.waitUntilEmpty(buffered.map(\.ifb))

@@ -234,13 +234,26 @@ final class RoutingSocket: HostNetwork {
         }
     }
 
-    func hasPlug(_ device: NetworkDevice) -> Bool {
+    func plugged() -> Set<Int32> {
+        var found: Set<Int32> = []
+        lookAtRootQueues { queue in
+            if rtnl_tc_get_kind(queue).map({ String(cString: $0) }) == "plug" {
+                found.insert(rtnl_tc_get_ifindex(queue))
+            }
+        }
+        return found
+    }
+
+    /// Of all of this host's devices: the kernel tells of none by itself without telling everybody who listens.
+    private func lookAtRootQueues(_ body: (OpaquePointer) -> Void) {
         var cache: OpaquePointer?
-        guard rtnl_qdisc_alloc_cache(socket, &cache) == 0, let cache else { return false }
+        guard rtnl_qdisc_alloc_cache(socket, &cache) == 0, let cache else { return }
         defer { nl_cache_free(cache) }
-        guard let queue = rtnl_qdisc_get_by_parent(cache, device.index, romulus_tc_root) else { return false }
-        defer { rtnl_qdisc_put(queue) }
-        return rtnl_tc_get_kind(queue).map { String(cString: $0) } == "plug"
+        var next = nl_cache_get_first(cache)
+        while let queue = next {
+            if rtnl_tc_get_parent(queue) == romulus_tc_root { body(queue) }
+            next = nl_cache_get_next(queue)
+        }
     }
 
     func command(_ command: PlugCommand, _ device: NetworkDevice) throws(NetworkBufferError) {
@@ -274,20 +287,12 @@ final class RoutingSocket: HostNetwork {
     }
 
     func plugStatistics(_ devices: [NetworkDevice]) -> (packets: Int, bytes: Int, drops: Int) {
-        var cache: OpaquePointer?
-        guard rtnl_qdisc_alloc_cache(socket, &cache) == 0, let cache else { return (0, 0, 0) }
-        defer { nl_cache_free(cache) }
         var sum = (packets: 0, bytes: 0, drops: 0)
-        var next = nl_cache_get_first(cache)
-        while let queue = next {
-            if devices.contains(where: { $0.index == rtnl_tc_get_ifindex(queue) }),
-                rtnl_tc_get_parent(queue) == romulus_tc_root
-            {
-                sum.packets += Int(rtnl_tc_get_stat(queue, RTNL_TC_QLEN))
-                sum.bytes += Int(rtnl_tc_get_stat(queue, RTNL_TC_BACKLOG))
-                sum.drops += Int(rtnl_tc_get_stat(queue, RTNL_TC_DROPS))
-            }
-            next = nl_cache_get_next(queue)
+        lookAtRootQueues { queue in
+            guard devices.contains(where: { $0.index == rtnl_tc_get_ifindex(queue) }) else { return }
+            sum.packets += Int(rtnl_tc_get_stat(queue, RTNL_TC_QLEN))
+            sum.bytes += Int(rtnl_tc_get_stat(queue, RTNL_TC_BACKLOG))
+            sum.drops += Int(rtnl_tc_get_stat(queue, RTNL_TC_DROPS))
         }
         return sum
     }

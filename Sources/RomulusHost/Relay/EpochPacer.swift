@@ -14,6 +14,8 @@ struct EpochPacer {
     private var outputSince: MonotonicTime?
     /// Output that waits at the first look has waited since then at the longest.
     private var mayWaitSince = MonotonicTime.now
+    /// What was counted before is of earlier epochs.
+    private var committedAt = MonotonicTime.now
     private(set) var nextLook: MonotonicTime?
     private var newest: CompletedEpoch?
     /// A plugin's choice, until it chooses again.
@@ -41,6 +43,7 @@ struct EpochPacer {
     /// - Parameter completed: nil where something of the epoch was not heard: then the next one begins at once.
     mutating func committed(_ epoch: Epoch, _ completed: CompletedEpoch?) {
         let now = MonotonicTime.now
+        committedAt = now
         outputSince = nil
         var start = now
         if let completed {
@@ -90,11 +93,16 @@ struct EpochPacer {
         let now = MonotonicTime.now
         guard let told, let look = nextLook, now >= look else { return }
         nextLook = now < told ? now + lookNanoseconds : nil
-        guard outputSince != nil || output?.held.packets ?? 0 > 0 else {
-            mayWaitSince = now
-            return
+        if outputSince == nil {
+            guard let output else { return }
+            let isWaiting = output.held.packets > 0
+            guard output.countedAt >= committedAt else { return }
+            guard isWaiting else {
+                mayWaitSince = output.countedAt
+                return
+            }
+            outputSince = mayWaitSince
         }
-        outputSince = outputSince ?? mayWaitSince
         // Nothing but the time that has passed changes the answer now.
         nextLook = nil
         guard let start = scheduler.nextStart(outputSince: outputSince), start < told else { return }

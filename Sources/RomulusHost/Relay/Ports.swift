@@ -43,7 +43,14 @@ public protocol OutputBuffer: AnyObject {
     func releaseEverything()
     /// Throws away what is held, and lets nothing out any more.
     func dropEverything()
+    /// What is known of it by now.
     var held: HeldOutput { get }
+    /// When that was counted which `held` said last.
+    var countedAt: MonotonicTime { get }
+}
+
+extension OutputBuffer {
+    public var countedAt: MonotonicTime { .now }
 }
 
 /// What waits for its epoch, and what did not find room, on all devices together.

@@ -3,14 +3,17 @@ import RomulusCore
 
 /// One CSV line per committed epoch, for people who measure (`epoch_log` in romulus.conf). Times are microseconds.
 ///
-/// Used on the relay's thread only.
-public final class EpochTrace {
+/// Its lines are written by a thread of its own, because a disk may take its time; one that is behind for too long leaves some
+/// out, which their numbers show.
+public final class EpochTrace: Sendable {
     private let file: Descriptor
     /// As a field: several guests may write to one file.
     private let guest: String
+    private let scribe: Scribe
 
     /// Appends to the file at `path`, which begins with a line of names when it is new.
     public init(path: String, guest: String) throws(SystemError) {
+        scribe = try Scribe(name: "romulus-epochs")
         let raw = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
         guard raw >= 0 else { throw SystemError("open") }
         file = Descriptor(owning: raw)
@@ -29,8 +32,12 @@ public final class EpochTrace {
             times.pauseNanoseconds / 1000, Int64(epoch.size.pages), Int64(epoch.size.streamBytes),
             Int64(epoch.size.linkBytes), (epoch.sentAt - times.resumed) / 1000, epoch.acknowledgeNanoseconds / 1000,
         ]
-        write(fields.map(String.init).joined(separator: ",") + ",\(guest)\n")
+        let line = fields.map(String.init).joined(separator: ",") + ",\(guest)\n"
+        scribe.take { [self] in write(line) }
     }
+
+    /// At the end: what is on its way, as far as it is written in time.
+    func drain() { scribe.drain(until: .now + .nanoseconds(milliseconds: 1000)) }
 
     /// In quotes where it has to be (RFC 4180).
     private static func field(_ text: String) -> String {

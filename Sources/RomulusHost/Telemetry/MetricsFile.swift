@@ -62,6 +62,6 @@ public final class MetricsFile {
     func close() {
         shared.isClosed.store(true, ordering: .releasing)
         wakeUp.signal()
-        thread.join()
+        thread.join(milliseconds: 1000)
     }
 }

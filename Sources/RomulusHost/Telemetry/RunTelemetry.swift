@@ -44,6 +44,7 @@ struct RunTelemetry {
 
     mutating func close() {
         isNow(.ending, held: HeldOutput())
+        trace?.drain()
         file?.close()
     }
 
