@@ -37,6 +37,8 @@ enum BackupRun {
             try makeRoom(guest: guest, uuid: uuid, incoming: incoming, context, log)
             let configuration = try Configuration.loaded()
             let plugins = try PluginSet.loaded(configuration.plugins, PluginHost(.receive, guest: guest), log)
+            if configuration.locksMemory { Urgency.lockMemory(log) }
+            defer { if configuration.locksMemory { Urgency.unlockMemory() } }
             let relay = try makeRelay(guest, config.pointee, link, back, configuration, plugins, log)
             romulus_catch_signals(relay.signalEvent)
             var isTakenOver = false
@@ -117,7 +119,7 @@ enum BackupRun {
                         patienceNanoseconds: configuration.patienceNanoseconds, arbiter: configuration.arbiter,
                         pageSlots: configuration.pageSlots(guestKiB: config.b_info.max_memkb),
                         hasSecondOpinion: suspicion != nil),
-                    epochLimitBytes: epochLimitBytes),
+                    epochLimitBytes: epochLimitBytes, realtimePriority: configuration.realtimePriority),
                 ports: ports, log: log)
             try relay.start()
             return relay

@@ -41,6 +41,7 @@ final class HelperSession: @unchecked Sendable {
         self.settings = settings
         log = Log(guest: "domain \(domain)", events: .standard, isAside: true)
         lease = Self.inheritedLease()
+        if settings.locksMemory { Urgency.lockMemory(log) }
         startGuardian()
     }
 
@@ -173,6 +174,7 @@ final class HelperSession: @unchecked Sendable {
     /// the backup sees its end only after the guest here has been taken care of.
     private func startGuardian() {
         let isStarted = try? Thread(name: "romulus-guard") { [self] in
+            Urgency.raise(to: settings.realtimePriority, log)
             var polls = PollSet()
             while true {
                 polls.reset()

@@ -83,6 +83,8 @@ enum PrimaryRun {
             configuration.plugins, PluginHost(.remus, guest: guest, domain: domain.id), log)
         let protection = try Protection(
             domain, guest: guest, facts, asked, configuration, plugins, leftovers, hasBackChannel: back >= 0, log)
+        if configuration.locksMemory { Urgency.lockMemory(log) }
+        defer { if configuration.locksMemory { Urgency.unlockMemory() } }
         let relay = try makeRelay(protection, facts, asked, link, back, configuration, log)
         var info = asked
         takeOver(&info)
@@ -133,7 +135,8 @@ enum PrimaryRun {
                     run: protection.run,
                     helper: .init(
                         stagingBytes: configuration.stagingBytes(guestKiB: facts.memoryKiB),
-                        engine: configuration.engine),
+                        engine: configuration.engine, realtimePriority: configuration.realtimePriority,
+                        locksMemory: configuration.locksMemory),
                     schedule: schedule(asked, configuration),
                     pages: isFalse(asked.compression)
                         ? nil

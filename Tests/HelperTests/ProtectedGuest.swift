@@ -68,6 +68,8 @@ final class ProtectedGuest: Sendable {
         /// Of `epoch_log`.
         var trace: String?
         var log = Log(guest: "test")
+        var realtimePriority = 0
+        var locksMemory = false
     }
 
     init(in folder: TemporaryFolder, _ settings: Settings = Settings()) throws {
@@ -94,7 +96,9 @@ final class ProtectedGuest: Sendable {
                 guest: "test", patienceNanoseconds: patience, hasBackChannel: true, arbiter: settings.arbiter,
                 isUnsafeAccepted: false),
             run: settings.seed,
-            helper: .init(stagingBytes: settings.stagingBytes, engine: settings.engine),
+            helper: .init(
+                stagingBytes: settings.stagingBytes, engine: settings.engine,
+                realtimePriority: settings.realtimePriority, locksMemory: settings.locksMemory),
             schedule: .fixed(periodNanoseconds: .nanoseconds(milliseconds: settings.periodMilliseconds)),
             pages: settings.slots.primary == 0
                 ? nil : .init(slots: settings.slots.primary, compression: settings.compression))
@@ -117,7 +121,7 @@ final class ProtectedGuest: Sendable {
                     detectTimeoutMilliseconds: settings.detectTimeoutMilliseconds, patienceNanoseconds: patience,
                     arbiter: settings.arbiter, pageSlots: settings.slots.backup,
                     hasSecondOpinion: suspicion != nil),
-                epochLimitBytes: epochLimitBytes),
+                epochLimitBytes: epochLimitBytes, realtimePriority: settings.realtimePriority),
             ports: .init(
                 arbiter: { _ in try? ArbiterDesk { _ in backupVerdict } }, suspicion: suspicion,
                 sinks: try EpochSinks(plugins.backup, limitBytes: epochLimitBytes)), log: log)

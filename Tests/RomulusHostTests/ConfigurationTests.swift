@@ -23,7 +23,10 @@ import Testing
             stock_detect_timeout_ms = "3000"
             epoch_limit_mib = 512
             epoch_log = "/tmp/epochs.csv"
+            lock_memory = 0; realtime_priority = 3
             """)
+        #expect(!configuration.locksMemory && configuration.realtimePriority == 3)
+        #expect(Configuration().locksMemory && Configuration().realtimePriority == 0)
         #expect(configuration.detectTimeoutMilliseconds == 250)
         #expect(configuration.stockDetectTimeoutMilliseconds == 3000)
         #expect(configuration.stagingMiB == 64)

@@ -37,6 +37,15 @@ void romulus_syslog(int priority, const char *text);
 /* Names the calling thread, as `top -H` shows it. */
 void romulus_name_thread(const char *name);
 
+/*
+ * mlockall for what is there and what comes, each page once it is in memory; and every page of the program and its
+ * libraries is read into it now. 0, or an errno.
+ */
+int romulus_lock_memory(void);
+
+/* SCHED_RR for the calling thread, and not for what it starts. 0, or an errno. */
+int romulus_make_realtime(int priority);
+
 /* pthread_join with a limit, behind _GNU_SOURCE. Whether it has ended. */
 bool romulus_join(pthread_t thread, int milliseconds);
 

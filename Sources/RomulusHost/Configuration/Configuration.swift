@@ -48,6 +48,10 @@ public struct Configuration: Equatable, Sendable {
     public var epochLogPath: String?
     /// Where a file of metrics is kept, for node_exporter.
     public var metricsDirectory: String?
+    /// Whether what a run has in memory stays there.
+    public var locksMemory = true
+    /// Of the threads that a guest's lease hangs on; 0 is none.
+    public var realtimePriority = 0
 
     public init() {}
 
@@ -76,6 +80,8 @@ public struct Configuration: Equatable, Sendable {
         try readSchedule(file)
         epochLogPath = try file.string(Key.epochLog.rawValue)
         metricsDirectory = try file.string(Key.metricsDirectory.rawValue)
+        if let value = try file.integer(Key.lockMemory.rawValue, in: 0...1) { locksMemory = value == 1 }
+        if let value = try file.integer(Key.realtimePriority.rawValue, in: 0...99) { realtimePriority = value }
     }
 
     private mutating func readSchedule(_ file: ConfigurationFile) throws(ConfigurationError) {
@@ -190,6 +196,8 @@ public struct Configuration: Equatable, Sendable {
         case pluginTimeout = "plugin_timeout_ms"
         case epochLog = "epoch_log"
         case metricsDirectory = "metrics_directory"
+        case lockMemory = "lock_memory"
+        case realtimePriority = "realtime_priority"
     }
 
     package static func name(of arbiter: ArbiterKind) -> String {

@@ -15,8 +15,16 @@ public struct MappedMemory: ~Copyable {
 
     deinit { munmap(bytes.baseAddress, bytes.count) }
 
+    /// MADV_DONTNEED_LOCKED.
+    private static let dontNeedLocked: Int32 = 24
+
     /// Gives one part of some mapped memory back to the host; it reads as zeroes afterwards. Whole pages only.
     public static func discard(_ part: UnsafeMutableRawBufferPointer) {
-        madvise(part.baseAddress, part.count & ~4095, MADV_DONTNEED)
+        let byteCount = part.count & ~4095
+        // Where memory is locked it is refused (Linux 5.18 and later have another name for it).
+        if madvise(part.baseAddress, byteCount, MADV_DONTNEED) == 0 { return }
+        if madvise(part.baseAddress, byteCount, Self.dontNeedLocked) == 0 { return }
+        munlock(part.baseAddress, byteCount)
+        madvise(part.baseAddress, byteCount, MADV_DONTNEED)
     }
 }

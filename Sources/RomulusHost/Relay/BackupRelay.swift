@@ -16,11 +16,16 @@ public final class BackupRelay: @unchecked Sendable {
         /// The most that one epoch may take of memory; three are kept at a time.
         public var epochLimitBytes: Int
         public var farewellNanoseconds: Int64 = 1_000_000_000
+        /// Of the relay's thread; 0 is none.
+        public var realtimePriority: Int
 
-        public init(guest: String, session: BackupSession.Configuration, epochLimitBytes: Int) {
+        public init(
+            guest: String, session: BackupSession.Configuration, epochLimitBytes: Int, realtimePriority: Int = 0
+        ) {
             self.guest = guest
             self.session = session
             self.epochLimitBytes = epochLimitBytes
+            self.realtimePriority = realtimePriority
         }
     }
 
@@ -170,6 +175,7 @@ public final class BackupRelay: @unchecked Sendable {
     // MARK: The thread
 
     private func run() {
+        Urgency.raise(to: configuration.realtimePriority, log)
         let linkFlags = DescriptorIO.setNonBlocking(link)
         let backFlags = back >= 0 ? DescriptorIO.setNonBlocking(back) : -1
         _ = DescriptorIO.setNonBlocking(feed)

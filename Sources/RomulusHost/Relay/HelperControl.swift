@@ -39,7 +39,11 @@ public enum HelperControl {
     public static func send(_ order: Order, on socket: Int32) -> Bool {
         switch order {
         case .begin(let settings):
-            send(words(1, Int64(settings.stagingBytes), settings.engine == .stock ? 1 : 0), on: socket)
+            send(
+                words(
+                    1, Int64(settings.stagingBytes), settings.engine == .stock ? 1 : 0,
+                    Int64(settings.realtimePriority),
+                    settings.locksMemory ? 1 : 0), on: socket)
         case .commit(let epoch, let start): send(words(2, Int64(epoch.rawValue), start.nanoseconds), on: socket)
         case .start(let start): send(words(6, start.nanoseconds), on: socket)
         case .stop: send(words(3), on: socket)
@@ -75,7 +79,10 @@ public enum HelperControl {
         receive(from: socket) { words in
             switch words.0 {
             case 1:
-                .begin(HelperSettings(stagingBytes: Int(words.1), engine: words.2 == 1 ? .stock : .native))
+                .begin(
+                    HelperSettings(
+                        stagingBytes: Int(words.1), engine: words.2 == 1 ? .stock : .native,
+                        realtimePriority: Int(words.3), locksMemory: words.4 == 1))
             case 2:
                 .commit(
                     Epoch(rawValue: UInt64(bitPattern: words.1)), nextStart: MonotonicTime(nanoseconds: words.2))
@@ -143,10 +150,15 @@ public struct HelperSettings: Equatable, Sendable {
     /// Memory for dirty pages, on either side of the pipe between helper and `xl`.
     public var stagingBytes: Int
     public var engine: Engine
+    /// Of the thread that watches over the guest, as of the relay's; 0 is none.
+    public var realtimePriority: Int
+    public var locksMemory: Bool
 
-    public init(stagingBytes: Int, engine: Engine) {
+    public init(stagingBytes: Int, engine: Engine, realtimePriority: Int = 0, locksMemory: Bool = false) {
         self.stagingBytes = stagingBytes
         self.engine = engine
+        self.realtimePriority = realtimePriority
+        self.locksMemory = locksMemory
     }
 }
 

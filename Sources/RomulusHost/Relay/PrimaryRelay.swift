@@ -136,6 +136,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     // MARK: The thread
 
     private func run() {
+        Urgency.raise(to: configuration.helper.realtimePriority, log)
         let linkFlags = DescriptorIO.setNonBlocking(link)
         let backFlags = back.isOpen ? DescriptorIO.setNonBlocking(back.descriptor) : -1
         _ = DescriptorIO.setNonBlocking(streamEnd)
