@@ -85,6 +85,12 @@ enum BackupRun {
             throw Refusal("this host already receives checkpoints of another guest of this name (UUID \(other))")
         }
         defer { withExtendedLifetime(lock) {} }
+        guard !OtherReceivers.areThere() else {
+            throw Refusal(
+                "domain \(stale.id) (\(incoming)) may be one that an xl migrate fills, for an xl migrate-receive runs here that is"
+                    + " not Romulus's: try again when it has ended; a domain that is nobody's is removed with xl destroy"
+                    + " \(stale.id)")
+        }
         guard stale.destroy() else {
             throw Refusal("cannot remove the old replica \(incoming); try xl destroy \(stale.id)")
         }

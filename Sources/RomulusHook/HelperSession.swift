@@ -11,6 +11,8 @@ final class HelperSession: @unchecked Sendable {
     private let domain: UInt32
     private let control: Int32
     private let lease: SharedLease?
+    /// The guardian's own. Opened at the start: when it is needed, this host may have nothing left to open it with.
+    private let hypervisor: OpaquePointer?
     let settings: HelperSettings
     let log: Log
 
@@ -41,6 +43,7 @@ final class HelperSession: @unchecked Sendable {
         self.settings = settings
         log = Log(guest: "domain \(domain)", events: .standard, isAside: true)
         lease = Self.inheritedLease()
+        hypervisor = xc_interface_open(nil, nil, 0)
         if settings.locksMemory { Urgency.lockMemory(log) }
         startGuardian()
     }
@@ -185,8 +188,8 @@ final class HelperSession: @unchecked Sendable {
             }
             orphaned()
         }
-        if isStarted == nil {
-            log.warning("cannot watch over xl: if it is killed, look at both hosts")
+        if isStarted == nil || hypervisor == nil {
+            log.warning("cannot watch over xl: if it is killed, or stands still, look at both hosts")
         }
         // The stock helper exits by itself when it notices; not before its duty is done.
         Self.guardian = self
@@ -203,15 +206,18 @@ final class HelperSession: @unchecked Sendable {
     /// `xl` renews the lease many times before it ends, and takes it away when it has frozen the guest itself. One that has
     /// ended is `xl`'s that stands still.
     private func freezeIfLeaseHasEnded() {
-        guard let end = lease?.end, MonotonicTime.now >= end else { return }
-        lease?.set(nil)
-        lease?.noteFreeze()
-        guard let own = xc_interface_open(nil, nil, 0) else { return }
-        defer { xc_interface_close(own) }
-        guard xc_domain_pause(own, domain) == 0 else { return }
+        guard let lease, let end = lease.end, MonotonicTime.now >= end, lease.take(end) else { return }
+        guard pause() else {
+            return log.error(
+                "xl remus does not run (stopped, or stuck), and the copy here could not be frozen: stop it with xl pause"
+                    + " \(domain), the backup takes over")
+        }
+        lease.noteFreeze()
         log.warning(
             "xl remus does not run (stopped, or stuck), and the backup takes over: the copy here is frozen")
     }
+
+    private func pause() -> Bool { hypervisor.map { xc_domain_pause($0, domain) == 0 } ?? false }
 
     nonisolated(unsafe) private static var guardian: HelperSession?
 
@@ -245,9 +251,9 @@ final class HelperSession: @unchecked Sendable {
     /// With a complete replica on the backup, which takes over when the link ends, this copy must not run, and its output
     /// stays held. Without one it must go on, and what is held is its own.
     private func lookAfterGuest() {
-        guard let own = xc_interface_open(nil, nil, 0) else { return }
         if isReplicaPossible.withLock({ $0 }) {
-            if xc_domain_pause(own, domain) == 0 {
+            // One pause is enough, and is undone by one xl unpause.
+            if lease?.isGuestFrozen == true || pause() {
                 log.error(
                     "xl remus was killed: the backup takes over; the copy here is paused: remove it with"
                         + " xl destroy \(domain) once the guest runs there")
@@ -256,7 +262,7 @@ final class HelperSession: @unchecked Sendable {
             }
             return
         }
-        if GuestStanding(of: domain, own) == .suspended { _ = xc_domain_resume(own, domain, 1) }
+        if GuestStanding(of: domain, hypervisor) == .suspended { _ = xc_domain_resume(hypervisor, domain, 1) }
         (try? Leftovers(of: domain))?.release(log)
         log.error("xl remus was killed before there was a replica: the guest goes on here, unprotected")
     }

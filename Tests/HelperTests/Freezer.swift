@@ -5,8 +5,13 @@ import RomulusHost
 final class Freezer: Sendable {
     private let domain: SimulatedDomain
     private let counts = Shared((freezes: 0, thaws: 0, givenUp: 0))
+    private let isAble: Bool
 
-    init(of domain: SimulatedDomain) { self.domain = domain }
+    /// - Parameter isAble: whether the hypervisor freezes it when it is asked to.
+    init(of domain: SimulatedDomain, isAble: Bool = true) {
+        self.domain = domain
+        self.isAble = isAble
+    }
 
     var freezes: Int { counts.value.freezes }
     var thaws: Int { counts.value.thaws }
@@ -17,9 +22,9 @@ final class Freezer: Sendable {
         GuestPort(
             leave: { _ in leave() },
             standing: { [domain] in domain.isSuspended ? .suspended : domain.isRunning ? .runs : .paused },
-            freeze: { [domain, counts] in
+            freeze: { [domain, counts, isAble] in
                 counts.change { $0.freezes += 1 }
-                return domain.pause()
+                return isAble && domain.pause()
             },
             thaw: { [domain, counts] in
                 counts.change { $0.thaws += 1 }

@@ -120,6 +120,69 @@ extension ProtectionTests {
             #expect(outcome.standardError.contains("the copy here is frozen"))
         }
 
+        /// One `xl unpause` is to undo it.
+        @Test func whatStandsStillAlreadyIsNotPausedTwice() throws {
+            let pauses = Shared([Int]())
+            let helper = try HelperAlone(
+                in: folder,
+                .init(afterCheckpoint: { around, epoch in
+                    guard epoch == 3 else { return around.commit(epoch) }
+                    around.lease.set(.now + .nanoseconds(milliseconds: 100))
+                    usleep(1_000_000)
+                    pauses.change { $0.append(around.source.calls(SIMXEN_CALL_PAUSE)) }
+                    try around.killXl()
+                    pauses.change { $0.append(around.source.calls(SIMXEN_CALL_PAUSE)) }
+                }))
+            let outcome = try helper.outcome()
+            #expect(pauses.value == [1, 1], "\(outcome.story)")
+            #expect(outcome.standardError.contains("the copy here is paused"))
+        }
+
+        @Test func whatTheRelayHasFrozenIsNotPausedAgain() throws {
+            let helper = try HelperAlone(
+                in: folder,
+                .init(afterCheckpoint: { around, epoch in
+                    guard epoch == 3 else { return around.commit(epoch) }
+                    _ = around.source.pause()
+                    around.lease.noteRelay(hasFrozen: true)
+                    try around.killXl()
+                }))
+            let outcome = try helper.outcome()
+            #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 0, "\(outcome.story)")
+            #expect(outcome.standardError.contains("the copy here is paused"))
+        }
+
+        /// What was not frozen must not be thawed, and is the admin's to know.
+        @Test func aFreezeThatFailsIsSaidAndNotCounted() throws {
+            let helper = try HelperAlone(
+                in: folder,
+                .init(afterCheckpoint: { around, epoch in
+                    guard epoch == 3 else { return around.commit(epoch) }
+                    simxen_arm_fault(around.source.raw, SIMXEN_CALL_PAUSE, EPERM, 1)
+                    around.lease.set(.now + .nanoseconds(milliseconds: 100))
+                    usleep(1_000_000)
+                    around.stop()
+                }))
+            let outcome = try helper.outcome()
+            #expect(helper.surroundings.lease.takeFreezes() == 0)
+            #expect(outcome.standardError.contains("could not be frozen"), "\(outcome.story)")
+        }
+
+        @Test func aHostThatCanOpenNothingMoreFreezesTheGuestAllTheSame() throws {
+            let helper = try HelperAlone(
+                in: folder,
+                .init(afterCheckpoint: { around, epoch in
+                    guard epoch == 3 else { return around.commit(epoch) }
+                    simxen_arm_fault(around.source.raw, SIMXEN_CALL_XENCALL_OPEN, EMFILE, 1000)
+                    around.lease.set(.now + .nanoseconds(milliseconds: 100))
+                    usleep(1_000_000)
+                    around.stop()
+                }))
+            let outcome = try helper.outcome()
+            #expect(helper.surroundings.lease.takeFreezes() == 1)
+            #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 1, "\(outcome.story)")
+        }
+
         @Test func anOrderToStopEndsTheSaveAndLeavesTheGuestRunning() throws {
             let helper = try HelperAlone(
                 in: folder,

@@ -68,6 +68,9 @@ final class ProtectedGuest: Sendable {
         /// Of `epoch_log`.
         var trace: String?
         var log = Log(guest: "test")
+        /// The backup's own, in place of that.
+        var backupLog: Log?
+        var canFreeze = true
         var realtimePriority = 0
         var locksMemory = false
     }
@@ -76,7 +79,7 @@ final class ProtectedGuest: Sendable {
         let source = try SimulatedDomain(
             guestAt: folder("source"), domid: 7, pageCount: settings.pages, seed: settings.seed)
         self.source = source
-        freezer = Freezer(of: source)
+        freezer = Freezer(of: source, isAble: settings.canFreeze)
         target = try SimulatedDomain(emptyAt: folder("target"), domid: 9, pageCount: settings.pages)
         backWire = try Wire()
         wire = try Wire(settings.fault, at: settings.place, waitingFor: backWire)
@@ -124,7 +127,8 @@ final class ProtectedGuest: Sendable {
                 epochLimitBytes: epochLimitBytes, realtimePriority: settings.realtimePriority),
             ports: .init(
                 arbiter: { _ in try? ArbiterDesk { _ in backupVerdict } }, suspicion: suspicion,
-                sinks: try EpochSinks(plugins.backup, limitBytes: epochLimitBytes)), log: log)
+                sinks: try EpochSinks(plugins.backup, limitBytes: epochLimitBytes)),
+            log: settings.backupLog ?? log)
         try primary.start()
         try backup.start()
 

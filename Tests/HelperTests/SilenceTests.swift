@@ -22,6 +22,23 @@ extension ProtectionTests {
             #expect(silence < .nanoseconds(milliseconds: 5000))
         }
 
+        /// Its thread stands still with a line that nobody takes; meanwhile the primary is granted the guest, and says so.
+        @Test func aBackupThatHasOversleptReadsWhatHasComeBeforeItSuspects() throws {
+            let terminal = try StoppedTerminal()
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(
+                    detectTimeoutMilliseconds: 400, primaryVerdict: .granted("the test"),
+                    backupLog: Log(guest: "test", terminal: terminal.writer.descriptor)))
+            let deadline = ContinuousClock.now + .seconds(20)
+            while guest.freezer.thaws == 0, ContinuousClock.now < deadline { usleep(10_000) }
+            usleep(600_000)
+            terminal.goOn()
+            let ending = try guest.end()
+            #expect(ending.primary.end.fate == .goesOn(.ruledOut("the test")))
+            guest.expectDiscard(ending, cause: "the primary said farewell", "overslept")
+        }
+
         @Test func heartbeatsKeepAnIdleLinkAlive() throws {
             let guest = try ProtectedGuest(in: folder, .init(detectTimeoutMilliseconds: 200, periodMilliseconds: 900))
             try guest.waitForCommits(3)
@@ -74,6 +91,37 @@ extension ProtectionTests {
             #expect(ending.primary.end.fate == .goesOn(.discarded), "\(ending.primary.end)")
             #expect(guest.freezer.freezes == 1 && !guest.freezer.isFrozen)
             #expect(decided - stalled < .seconds(10), "the guest waited for the arbiter's end")
+        }
+
+        /// Another's pause is not Romulus's to undo.
+        @Test func whatCouldNotBeFrozenIsNotThawed() throws {
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(detectTimeoutMilliseconds: 400, primaryVerdict: .granted("the test"), canFreeze: false))
+            try guest.waitForCommits(3)
+            guest.backWire.stall()
+            let ending = try guest.end()
+            #expect(ending.primary.end.fate == .goesOn(.ruledOut("the test")))
+            #expect(guest.freezer.freezes == 1 && guest.freezer.thaws == 0)
+        }
+
+        /// The helper was about to freeze the guest when the lease was renewed after all.
+        @Test func aFreezeThatCameTooLateIsUndone() throws {
+            let guest = try ProtectedGuest(in: folder)
+            try guest.waitForCommits(3)
+            #expect(guest.source.pause())
+            guest.primary.lease.noteFreeze()
+            // Between two checkpoints.
+            var wasSeenRunning = false
+            for _ in 0..<5000 where !wasSeenRunning {
+                usleep(1000)
+                wasSeenRunning = guest.source.isRunning
+            }
+            #expect(wasSeenRunning)
+            guest.interrupt()
+            let ending = try guest.end()
+            #expect(ending.primary.end.cause == .stopRequested(signalName: "SIGINT"))
+            #expect(guest.freezer.thaws == 1 && guest.freezer.freezes == 0)
         }
 
         @Test func aBackupThatStopsReadingAndSpeakingLeavesASuspendedGuestToItsCaller() throws {

@@ -16,4 +16,10 @@ final class StoppedTerminal: Sendable {
         while write(ends[1], &space, space.count) > 0 {}
         _ = fcntl(ends[1], F_SETFL, flags)
     }
+
+    /// Ctrl-Q.
+    func goOn() {
+        var space = [UInt8](repeating: 0, count: 1 << 20)
+        _ = read(reader.descriptor, &space, space.count)
+    }
 }

@@ -205,6 +205,20 @@ import Testing
         #expect(session.hasEnded)
     }
 
+    /// The first epoch's end may wait with what is behind it until libxl has taken what came before: nothing is read then, and
+    /// the primary's lease has just begun.
+    @Test(arguments: [ArbiterKind.none, .lease]) func whatIsDamagedBehindTheFirstEndIsNoReasonToHurry(
+        arbiter: ArbiterKind
+    ) {
+        let session = framedSession(arbiter: arbiter)
+        session.value.setListening(false, now: .milliseconds(100))
+        _ = epoch(1, session, at: 5000)
+        let suspicion = session.handle(.linkBroken("what arrived is damaged"), now: .milliseconds(5000))
+        #expect(session.isSuspecting && session.deadline == .milliseconds(6000), "\(suspicion)")
+        #expect(session.timePassed(now: .milliseconds(5999)) == [])
+        #expect(session.timePassed(now: .milliseconds(6000)) != [])
+    }
+
     @Test(arguments: [FarewellReason.protectionEnded, .guestShutDown, .primaryFailed])
     func aFarewellDiscardsTheReplica(reason: FarewellReason) {
         let session = framedSession()

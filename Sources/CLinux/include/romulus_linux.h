@@ -101,6 +101,12 @@ static inline int64_t romulus_exchange(int64_t *word, int64_t value)
 {
     return __atomic_exchange_n(word, value, __ATOMIC_SEQ_CST);
 }
+static inline void romulus_add(int64_t *word, int64_t value) { __atomic_add_fetch(word, value, __ATOMIC_SEQ_CST); }
+/* Whether it was `expected`, and is `value` now. */
+static inline bool romulus_replace(int64_t *word, int64_t expected, int64_t value)
+{
+    return __atomic_compare_exchange_n(word, &expected, value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
 
 /*
  * RTLD_NEXT, whose value is a cast that Swift does not import. In a preloaded object that is what follows in the

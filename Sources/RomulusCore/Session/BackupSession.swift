@@ -389,9 +389,10 @@ public struct BackupSession: Sendable {
 
     private mutating func suspect(_ reason: String, now: MonotonicTime) -> [Action] {
         // Without frames there is no lease to wait for, as with stock; and a host that is off needs none.
-        guard isFramed, configuration.arbiter != .fence, let deadline = detector.deadline, now < deadline else {
-            return leaseIsOver(reason)
-        }
+        guard isFramed, configuration.arbiter != .fence else { return leaseIsOver(reason) }
+        // While nothing is read no deadline runs: what is taken in then has come at some time before.
+        let deadline = detector.deadline ?? now + detector.timeoutNanoseconds
+        guard now < deadline else { return leaseIsOver(reason) }
         phase = .suspecting(cause: reason, waitsUntil: deadline)
         let next = configuration.arbiter == .none ? "taking over" : "asking the arbiter"
         return [.log(.warning("\(reason): \(next) in \((deadline - now).inMilliseconds) ms"))]

@@ -246,6 +246,7 @@ public final class BackupRelay: @unchecked Sendable {
             perform(session.handle(.stopRequested(signalName: name), now: .now))
         }
         if polls.isReady(suspicionIndex) || ports.suspicion?.deadline != nil { hearSecondOpinion() }
+        if isListening { readWhatIsLate() }
         perform(session.timePassed(now: .now))
         tellMetrics()
     }
@@ -256,6 +257,15 @@ public final class BackupRelay: @unchecked Sendable {
             guest: configuration.guest, state: state, epoch: session.lastEpoch,
             silenceNanoseconds: .now - lastHeardAt)
         file.update { metrics.text }
+    }
+
+    /// This thread may have overslept: what has come meanwhile, a farewell perhaps, is read before the primary is given up.
+    private func readWhatIsLate() {
+        guard let deadline = session.deadline, MonotonicTime.now >= deadline, !session.isSuspecting else { return }
+        polls.reset()
+        polls.add(link, reading: true)
+        polls.wait(until: .now)
+        if polls.isReady(0) { receive() }
     }
 
     private var nextDeadline: MonotonicTime? {

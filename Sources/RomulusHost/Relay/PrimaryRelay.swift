@@ -50,6 +50,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var helperProcess: Int32?
     /// The helper waits for whoever has paused the guest.
     private var isGuestPaused = false
+    /// Not undone yet.
+    private var ownFreezes: Int64 = 0
     private var hasSaveReturned = false
     private var isFirstCheckpointSent = false
     /// The first epoch's end waits until the backup has heard everything before it.
@@ -119,7 +121,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         saveReturned.signal()
         thread?.join()
         // The helper may have frozen a guest that goes on while the thread was busy; by now it is gone, and freezes no more.
-        if case .goesOn? = end?.fate { thaw(times: lease.takeFreezes()) }
+        if case .goesOn? = end?.fate { thaw() }
         return Outcome(
             end: end ?? .init(cause: .saveEnded("the relay ended"), fate: .goesOn(.unknown)),
             statistics: telemetry.statistics,
@@ -195,6 +197,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func lookAtGuest() {
         guard MonotonicTime.now >= nextGuestCheck else { return }
         nextGuestCheck = .now + configuration.guestCheckNanoseconds
+        undoLateFreeze()
         if let leave = guestLeave() { perform(session.handle(.guestLeft(leave), now: .now)) }
         if let lack = ports.shape?.lack { perform(session.handle(.replicaLacks(lack), now: .now)) }
         watchOutput()
@@ -483,12 +486,9 @@ public final class PrimaryRelay: @unchecked Sendable {
                 firstEpochEnd = nil
                 closeStream()
             case .freezeGuest:
-                if !ports.guest.freeze() {
-                    log.error("the guest could not be frozen: pause it with xl pause, before the replica runs")
-                }
+                freeze()
             case .thawGuest:
-                // The helper may have frozen it as well, while this thread stood still.
-                thaw(times: 1 + lease.takeFreezes())
+                thaw()
             case .askArbiter:
                 ask()
             case .openOutput:
@@ -504,10 +504,32 @@ public final class PrimaryRelay: @unchecked Sendable {
         }
     }
 
-    private func thaw(times: Int64) {
+    private func freeze() {
+        // The helper has done so, while this thread stood still.
+        if lease.hasFreezes { return }
+        guard ports.guest.freeze() else {
+            return log.error("the guest could not be frozen: pause it with xl pause, before the replica runs")
+        }
+        ownFreezes += 1
+        lease.noteRelay(hasFrozen: true)
+    }
+
+    /// Undoes what this thread and the helper have done, and nobody else's pause. Should `xl` die in between, the helper finds
+    /// a guest that is not frozen, and pauses it.
+    private func thaw() {
+        lease.noteRelay(hasFrozen: false)
+        let times = ownFreezes + lease.takeFreezes()
+        ownFreezes = 0
         for _ in 0..<times where !ports.guest.thaw() {
             log.error("the guest could not be thawed: let it go on with xl unpause")
         }
+    }
+
+    /// The helper may have been about to freeze the guest when the lease was renewed after all.
+    private func undoLateFreeze() {
+        guard lease.hasFreezes else { return }
+        perform(session.timePassed(now: .now))
+        if !session.isFrozen, !session.hasEnded { thaw() }
     }
 
     private func committed(_ epoch: Epoch) {
