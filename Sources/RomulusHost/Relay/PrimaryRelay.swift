@@ -607,7 +607,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         kill(helperProcess, SIGKILL)
     }
 
-    private static let freeingNanoseconds: Int64 = 2_000_000_000
+    /// A host that is busy may take its time without hanging.
+    private static let freeingNanoseconds: Int64 = 10_000_000_000
 
     /// Finishes the frame under way, and waits until the backup has answered a farewell with its own.
     private func sayLastWords() {
