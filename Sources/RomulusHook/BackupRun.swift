@@ -113,7 +113,8 @@ enum BackupRun {
                     try MetricsFile(directory: directory, guest: guest, log: log)
                 } else { nil }
             let ports = BackupRelay.Ports(
-                arbiter: { run in arbiter.flatMap { desk($0.of(run: run), log) } },
+                arbiter: { run in arbiter.flatMap { try? ArbiterDesk(of: .backup, $0.of(run: run), guest: guest, log) }
+                },
                 admin: adminSocket(RunLock.name(uuid: uuid, .backup), log), suspicion: suspicion,
                 sinks: try EpochSinks(plugins, limitBytes: epochLimitBytes), metrics: metrics)
             let relay = try BackupRelay(
@@ -131,12 +132,6 @@ enum BackupRun {
             return relay
         } catch {
             throw Refusal("cannot start: \(error)")
-        }
-    }
-
-    private static func desk(_ arbiter: Arbiter, _ log: Log) -> ArbiterDesk? {
-        try? ArbiterDesk { isCancelled in
-            arbiter.decide(.backup, note: { log.warning($0) }, isCancelled: isCancelled)
         }
     }
 

@@ -90,6 +90,7 @@ enum PrimaryRun {
         takeOver(&info)
         let outcome = try runStock(domain, &info, relay, configuration.plugins)
         letGoOn(domain, outcome)
+        relay.tellBackup()
         relay.close()
         protection.end(outcome.end)
         plugins.close()

@@ -69,13 +69,8 @@ final class Protection {
             if let directory = configuration.metricsDirectory {
                 try MetricsFile(directory: directory, guest: guest, log: log)
             } else { nil }
-        let log = log
         let desk: ArbiterDesk? =
-            if let arbiter {
-                try ArbiterDesk { isCancelled in
-                    arbiter.decide(.primary, note: { log.warning($0) }, isCancelled: isCancelled)
-                }
-            } else { nil }
+            if let arbiter { try ArbiterDesk(of: .primary, arbiter, guest: guest, log) } else { nil }
         return PrimaryRelay.Ports(
             guest: GuestControl(domainID: domain.id).port, shape: shape, output: output, arbiter: desk,
             admin: adminSocket(RunLock.name(uuid: uuid, .primary), log), trace: trace, metrics: metrics,
@@ -86,6 +81,7 @@ final class Protection {
     func end(_ end: PrimarySession.End) {
         shape.close()
         scribe?.drain(until: .now + .nanoseconds(milliseconds: 1000))
+        arbiter?.tellRest()
         switch end.fate {
         case .goesOn(.ruledOut), .hasLeft(.ruledOut): break
         case .goesOn: arbiter?.end(for: .primary)
@@ -156,6 +152,17 @@ func makeArbiter(
         throw Refusal(Configuration.noPluginIsAnArbiter)
     }
     return arbiter
+}
+
+extension ArbiterDesk {
+    convenience init(of side: Side, _ arbiter: Arbiter, guest: String, _ log: Log) throws(SystemError) {
+        try self.init(
+            { interest in
+                arbiter.decide(
+                    side, note: { log.warning($0) }, isWithdrawn: interest.isWithdrawn,
+                    isCancelled: interest.isCancelled)
+            }, settling: { arbiter.settle($0, by: side, guest: guest, log) })
+    }
 }
 
 extension PluginSet {

@@ -65,11 +65,13 @@ extension World {
 
     /// The agent runs on the host that asks; it goes down with it, and stands still with it.
     private mutating func fence(by side: Side) {
-        guard isUp(side) else { return }
+        guard isUp(side), side == .primary || backup.end == nil else { return }
         guard isRunning(side), time >= arbiterAwayUntil else {
             events.add(.arbiter(.fenceDone(by: side)), at: time + .nanoseconds(milliseconds: 20))
             return
         }
+        // Perhaps the agent was under way already.
+        if side == .backup, isFenceWithdrawn, random.chance(2) { return backupHandles(.questionWithdrawn) }
         switch side {
         case .primary: backup.host.isUp = false
         case .backup: primary.host.isUp = false

@@ -55,6 +55,7 @@ extension World {
                     askArbiter(.backup)
                 }
                 reach(.arbiterAsked, backup.session.lastEpoch)
+            case .withdrawQuestion: isFenceWithdrawn = true
             case .askSecondOpinion(_, let timesBefore):
                 note("the backup is asked for patience")
                 events.add(.secondOpinion(hesitation(timesBefore)), at: later(1...30))
@@ -99,6 +100,7 @@ extension World {
 
     mutating func backupReads() {
         guard backup.host.isRunning, backup.isLinkReadable else { return }
+        guard !backup.session.listensForFarewell else { return backupHearsFarewell() }
         for bytes in toBackup.receive(at: time, damage: damage) {
             guard backup.host.isRunning, !backup.session.isSuspecting, !backup.session.hasEnded else { return }
             backupHandles(.heard)
@@ -113,6 +115,18 @@ extension World {
         } else {
             backupHandles(.linkEnded)
         }
+    }
+
+    private mutating func backupHearsFarewell() {
+        for bytes in toBackup.receive(at: time, damage: damage) {
+            guard let frame = try? bytes.withUnsafeBytes({ try backup.decoder.next(in: $0) }) else {
+                backup.isLinkReadable = false
+                return
+            }
+            guard case .message(let message) = frame.frame, backup.host.isRunning else { continue }
+            backupHandles(.received(message))
+        }
+        if toBackup.isBroken { backup.isLinkReadable = false }
     }
 
     private mutating func backupTakes(_ bytes: [UInt8]) {

@@ -18,6 +18,8 @@ public struct World {
     var toPrimary = SimulatedLink()
     var lease = SimulatedLease(ttl: .nanoseconds(milliseconds: 300))
     var arbiterAwayUntil: Int64 = 0
+    /// The backup's agent is to begin nothing more.
+    var isFenceWithdrawn = false
     var promises = Promises()
     var pending: [Scenario.Planned]
     var happened: [Fault] = []

@@ -62,6 +62,8 @@ final class ProtectedGuest: Sendable {
         var backupVerdict = ArbiterVerdict.granted("the test")
         /// In place of the primary's verdict.
         var primaryQuestion: ArbiterDesk.Question?
+        var backupQuestion: ArbiterDesk.Question?
+        var settling: ArbiterDesk.Settling = { .word($0, isTold: true) }
         /// Of each process; a file of its own for each, because this one is two of them.
         var plugins = (primary: [String](), helper: [String](), backup: [String]())
         var pluginTimeoutMilliseconds = 1000
@@ -113,7 +115,9 @@ final class ProtectedGuest: Sendable {
             configuration: relaySettings,
             ports: .init(
                 guest: freezer.port(leave: settings.guestLeave), output: output,
-                arbiter: try ArbiterDesk(settings.primaryQuestion ?? { _ in primaryVerdict }),
+                arbiter: try ArbiterDesk(
+                    settings.primaryQuestion ?? { _ in primaryVerdict }, settling: settings.settling),
+                admin: try AdminSocket(name: "guest.primary", directory: folder.path),
                 trace: try settings.trace.map { try EpochTrace(path: $0, guest: "test") },
                 plugins: try EpochPlugins(plugins.primary)), log: log)
         backup = try BackupRelay(
@@ -126,7 +130,9 @@ final class ProtectedGuest: Sendable {
                     hasSecondOpinion: suspicion != nil),
                 epochLimitBytes: epochLimitBytes, realtimePriority: settings.realtimePriority),
             ports: .init(
-                arbiter: { _ in try? ArbiterDesk { _ in backupVerdict } }, suspicion: suspicion,
+                arbiter: { _ in
+                    try? ArbiterDesk(settings.backupQuestion ?? { _ in backupVerdict }, settling: settings.settling)
+                }, admin: try AdminSocket(name: "guest.backup", directory: folder.path), suspicion: suspicion,
                 sinks: try EpochSinks(plugins.backup, limitBytes: epochLimitBytes)),
             log: settings.backupLog ?? log)
         try primary.start()

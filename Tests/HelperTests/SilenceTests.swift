@@ -124,6 +124,49 @@ extension ProtectionTests {
             #expect(guest.freezer.thaws == 1 && guest.freezer.freezes == 0)
         }
 
+        private func say(_ request: AdminSocket.Request, _ side: Side) throws -> String? {
+            try AdminSocket.ask(request, of: "guest.\(side)", directory: folder.path)
+        }
+
+        /// Until it is told, or allowed; as an agent that fails.
+        private static let unanswered: ArbiterDesk.Question = { interest in
+            while !interest.isWithdrawn() { usleep(10_000) }
+            return nil
+        }
+
+        @Test func aBackupThatStillAsksItsAgentHearsTheAdminsWordWhenTheLinkIsBack() throws {
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(
+                    primaryQuestion: Self.unanswered, backupQuestion: Self.unanswered,
+                    settling: { .word($0, isTold: false) }))
+            try guest.waitForCommits(3)
+            #expect(try say(.resume, .backup) == "nothing to decide: the primary is heard")
+            guest.wire.hold()
+            guest.backWire.hold()
+            try waitUntil("both ask") {
+                let status = try say(.status, .backup) ?? ""
+                return guest.freezer.isFrozen && status.contains("deciding")
+            }
+            #expect(try say(.resume, .primary) == "ok")
+            let ending = try guest.end {
+                #expect(!guest.freezer.isFrozen, "the guest goes on before the backup has heard it")
+                guest.wire.heal()
+                guest.backWire.heal()
+                guest.primary.tellBackup()
+            }
+            #expect(ending.primary.end.fate == .goesOn(.ruledOut("the admin said so")), "\(ending.primary.end)")
+            guest.expectDiscard(ending, cause: "the primary said farewell: the guest goes on at the primary", "told")
+        }
+
+        private func waitUntil(_ what: String, _ condition: () throws -> Bool) throws {
+            let deadline = ContinuousClock.now + .seconds(20)
+            while try !condition() {
+                guard ContinuousClock.now < deadline else { throw HelperTestError.timedOut(waitingFor: what) }
+                usleep(10_000)
+            }
+        }
+
         @Test func aBackupThatStopsReadingAndSpeakingLeavesASuspendedGuestToItsCaller() throws {
             // An epoch that fits neither into staging nor into the link, so that the guest waits while suspended: the
             // native engine would have copied it aside.

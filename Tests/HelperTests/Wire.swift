@@ -54,12 +54,18 @@ final class Wire: Sendable {
     /// From now on.
     func stall() { fault.withLock { $0 = .stall(after: 0) } }
 
+    /// What comes from now on is kept, and goes on when the link is back, as TCP has it.
+    func hold() { isHeld.withLock { $0 = true } }
+    func heal() { isHeld.withLock { $0 = false } }
+    private let isHeld = Mutex(false)
+
     private func carry(from: OpenFile, to: OpenFile, _ placed: Fault, at place: FrameScanner.Place?) {
         var scanner = place.map { FrameScanner($0.frame) }
         var chunk = [UInt8](repeating: 0, count: 16 << 10)
         while true {
             let count = read(from.descriptor, &chunk, chunk.count)
             guard count > 0 else { return }
+            while isHeld.withLock({ $0 }) { usleep(1000) }
             scanner?.scan(chunk.prefix(count))
             if let place, let start = scanner?.start {
                 scanner = nil

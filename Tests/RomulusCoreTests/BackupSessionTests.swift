@@ -167,6 +167,63 @@ import Testing
         #expect(session.timePassed(now: .milliseconds(5000)) == [])
     }
 
+    /// One whose arbiter was asked, because nothing came any more; the link may come back.
+    private func suspectingSession(_ arbiter: ArbiterKind) -> Held<BackupSession> {
+        let session = framedSession(arbiter: arbiter)
+        _ = epoch(1, session, at: 100)
+        #expect(session.timePassed(now: .milliseconds(1200)).last == .askArbiter)
+        return session
+    }
+
+    private let goesOn = BackupSession.Event.received(
+        .farewell(.protectionEnded, text: "the guest goes on at the primary: the admin said so"))
+
+    /// Hours after the admin has let the guest go on at the primary, an agent that works again would turn its host off.
+    @Test func aFarewellInASuspicionEndsTheAskingAndNothingThatHasBegun() {
+        let session = suspectingSession(.fence)
+        #expect(session.listensForFarewell)
+        #expect(session.handle(goesOn, now: .milliseconds(5000)) == [.withdrawQuestion])
+        #expect(session.handle(goesOn, now: .milliseconds(5001)) == [])
+        let actions = session.handle(.questionWithdrawn, now: .milliseconds(5002))
+        guard case .send(.farewell(.replicaDiscarded, _))? = actions.first,
+            case .end(.discard(let cause))? = actions.last
+        else {
+            Issue.record("\(actions)")
+            return
+        }
+        #expect(cause.contains("the admin said so"))
+        // The agent was at it: the other host is off.
+        let other = suspectingSession(.fence)
+        _ = other.handle(goesOn, now: .milliseconds(5000))
+        guard case .end(.failOver)? = other.handle(.verdict(.granted("off")), now: .milliseconds(5001)).last else {
+            Issue.record("the guest runs nowhere")
+            return
+        }
+    }
+
+    @Test func whereTheArbiterKeepsTheAnswerTheFarewellDoesNot() {
+        for arbiter in [ArbiterKind.lease, .plugin] {
+            #expect(suspectingSession(arbiter).handle(goesOn, now: .milliseconds(5000)) == [])
+        }
+        let gone = BackupSession.Event.received(.farewell(.primaryDestroyed, text: "destroyed"))
+        #expect(
+            suspectingSession(.lease).handle(gone, now: .milliseconds(5000)) == [.end(.failOver(cause: "destroyed"))])
+    }
+
+    /// The primary may still have its right to run.
+    @Test func anAdminWhoIsTooEarlyIsObeyedAtTheDeadline() {
+        let session = framedSession(arbiter: .lease)
+        _ = epoch(1, session, at: 100)
+        _ = session.handle(.linkEnded, now: .milliseconds(200))
+        #expect(session.handle(.adminSaid(.resume), now: .milliseconds(201)) == [])
+        #expect(session.timePassed(now: .milliseconds(900)) == [])
+        guard case .end(.failOver(let cause))? = session.timePassed(now: .milliseconds(1200)).last else {
+            Issue.record("nobody runs it")
+            return
+        }
+        #expect(cause.hasSuffix("; the admin said so"))
+    }
+
     @Test func silenceIsSuspectAtTheDeadlineAndNotBefore() {
         let session = framedSession()
         _ = epoch(1, session, at: 100)

@@ -125,6 +125,46 @@ import Testing
         #expect(calls().count == 4)
     }
 
+    /// What the agent has begun may still happen, so it is waited for, and counts.
+    @Test func aQuestionThatIsWithdrawnFinishesItsCallAndBeginsNoOther() throws {
+        let body = "case $action in off) touch \(folder("begun")); sleep 1;; status) exit \(2);; esac"
+        let desk = try desk(try arbiter(body))
+        try desk.ask()
+        while access(folder("begun"), F_OK) != 0 { usleep(10_000) }
+        desk.withdraw()
+        guard case .verdict(.granted)? = answer(of: desk) else {
+            Issue.record("the other host is off, and nobody knows")
+            return
+        }
+        let waiting = try self.desk(try arbiter("exit 0", order: .second, delay: 60_000))
+        try waiting.ask()
+        waiting.withdraw()
+        #expect(answer(of: waiting) == .withdrawn)
+    }
+
+    @Test func theAdminsWordEndsTheAskingAndSaysWhatTheOtherHostMayDo() throws {
+        let desk = try desk(try arbiter("exit 1"))
+        try desk.ask()
+        try desk.settle(.resume)
+        #expect(answer(of: desk) == .word(.resume, isTold: false))
+    }
+
+    private func desk(_ arbiter: FenceArbiter) throws -> ArbiterDesk {
+        try ArbiterDesk(
+            {
+                arbiter.decide(
+                    .backup, note: { _ in }, isWithdrawn: $0.isWithdrawn, isCancelled: $0.isCancelled)
+            }, settling: { arbiter.settle($0, by: .backup, guest: "test", Log(guest: "test")) })
+    }
+
+    private func answer(of desk: ArbiterDesk) -> ArbiterDesk.Answer? {
+        var polls = PollSet()
+        polls.add(desk.descriptor, reading: true)
+        polls.wait(until: .now + 10_000_000_000)
+        defer { desk.close() }
+        return desk.takeAnswer()
+    }
+
     @Test func theTestTurnsNobodyOffAndTellsWhatIsWrong() throws {
         #expect(try arbiter("exit 0").test().allSatisfy { !$0.isProblem })
         #expect(calls() == ["metadata b", "status b"])

@@ -122,6 +122,47 @@ import Testing
         #expect(isRefused(decide(primary, .primary)) && isRefused(decide(backup, .backup)))
     }
 
+    /// `romulus resume` or `romulus yield` on either host, while the other one cannot be asked.
+    @Test(arguments: [Side.primary, .backup], [Side.primary, .backup]) func theAdminsWordIsWhatTheOtherHostFindsInEtcd(
+        speaker: Side, winner: Side
+    ) throws {
+        let key = "romulus/word-\(speaker)-\(winner)"
+        let (primary, backup) = (arbiter(key), arbiter(key, host: "hostb"))
+        try primary.prepare(.primary)
+        let (own, other) = speaker == .primary ? (primary, backup) : (backup, primary)
+        #expect(own.settle(for: winner) == .settled)
+        let side: Side = speaker == .primary ? .backup : .primary
+        #expect(winner == side ? isGranted(decide(other, side)) : isRefused(decide(other, side)))
+        primary.stopKeeping()
+    }
+
+    @Test func aWordAgainstWhatIsSettledIsToldAndChangesNothing() throws {
+        let (primary, backup) = (arbiter("romulus/against"), arbiter("romulus/against", host: "hostb"))
+        try primary.prepare(.primary)
+        #expect(isGranted(decide(primary, .primary)))
+        guard case .contradicted(let why) = backup.settle(for: .backup) else {
+            Issue.record("two copies")
+            return
+        }
+        #expect(why.contains("settled 1f hosta primary"))
+        #expect(backup.settle(.resume, by: .backup, guest: "web", Log(guest: "web")) == .verdict(.refused(why)))
+        #expect(backup.settle(for: .primary) == .settled)
+    }
+
+    @Test func aWordThatEtcdCouldNotHearIsToldItWhenItIsBack() throws {
+        let server = TestEtcd()
+        let (primary, backup) = (arbiter("romulus/untold", server), arbiter("romulus/untold", host: "hostb", server))
+        try primary.prepare(.primary)
+        server.setStopped(true)
+        guard case .untold = primary.settle(for: .primary) else {
+            Issue.record("told whom?")
+            return
+        }
+        server.setStopped(false)
+        primary.tellRest()
+        #expect(isRefused(decide(backup, .backup)))
+    }
+
     private func etcdctl(_ etcd: Etcd, _ words: String...) -> [Substring] {
         Subprocess.run(etcd.command(words), environment: etcd.environment, timeoutMilliseconds: 5000).output.split(
             separator: "\n")

@@ -5,8 +5,8 @@
 ///     collecting ──silence, or a broken link──▶ suspecting ──the arbiter's verdict, or the deadline──▶ ended
 ///         └──a farewell: clear evidence, nobody is asked──────────────────────────────────────────────▶ ended
 ///
-/// A suspicion is final: from then on nothing is read and nothing is said to have been heard, so that the primary's lease
-/// (`LinkLease`) ends and is not renewed.
+/// A suspicion is final: from then on nothing is taken in but a farewell, and nothing is said to have been heard, so that the
+/// primary's lease (`LinkLease`) ends and is not renewed.
 public struct BackupSession: Sendable {
     public struct Configuration: Sendable {
         public var detectTimeoutMilliseconds: Int
@@ -49,6 +49,8 @@ public struct BackupSession: Sendable {
         /// libxl or its helper has gone away from its end: there is no replica any more.
         case restorerFailed
         case verdict(ArbiterVerdict)
+        /// The answer to `withdrawQuestion`, where nothing was done on this side's behalf.
+        case questionWithdrawn
         case adminSaid(AdminWord)
         /// This host's admin, or its shutdown, wants the receiver to end.
         case stopRequested(signalName: String)
@@ -59,6 +61,8 @@ public struct BackupSession: Sendable {
     public enum Action: Equatable, Sendable {
         case send(Message)
         case askArbiter
+        /// What the arbiter has begun is to be finished; report the verdict, or `questionWithdrawn`.
+        case withdrawQuestion
         case askSecondOpinion(silenceNanoseconds: Int64, timesBefore: Int)
         case log(LogLine)
         case end(End)
@@ -89,6 +93,11 @@ public struct BackupSession: Sendable {
     private let configuration: Configuration
     private let times: LinkTimes
     private var phase = Phase.plain
+    private var hasFrames = false
+    /// What was said in a suspicion, and counts unless the arbiter has granted by then.
+    private var farewellHeard: String?
+    /// In a suspicion whose deadline is not there yet.
+    private var hasAdminResumed = false
     private var detector: FailureDetector
     private var secondOpinion: SecondOpinion?
     private var heartbeat: HeartbeatTimer
@@ -120,6 +129,7 @@ public struct BackupSession: Sendable {
     public var hasEnded: Bool { if case .ended = phase { true } else { false } }
     public var isAskedToStop: Bool { stopOrder != nil }
     public var isSuspecting: Bool { if case .suspecting = phase { true } else { false } }
+    public var listensForFarewell: Bool { isSuspecting && hasFrames }
 
     public var deadline: MonotonicTime? {
         switch phase {
@@ -151,7 +161,8 @@ public struct BackupSession: Sendable {
     public mutating func handle(_ event: Event, now: MonotonicTime) -> [Action] {
         switch phase {
         case .ended: return []
-        case .suspecting(let cause, _): return handleInSuspicion(event, cause)
+        case .suspecting(let cause, let waitsUntil):
+            return handleInSuspicion(event, cause, isTooEarly: waitsUntil.map { now < $0 } ?? false)
         case .plain, .answered, .framed: return handleInTouch(event, now: now)
         }
     }
@@ -171,6 +182,7 @@ public struct BackupSession: Sendable {
                 return linkFailed("frames begin without an answer", now: now)
             }
             phase = .framed
+            hasFrames = true
             return []
         case .epochReceived(let streamBytes):
             return epochReceived(streamBytes: streamBytes, now: now)
@@ -197,7 +209,7 @@ public struct BackupSession: Sendable {
             return stopRequested(by: signalName)
         case .adminSaid(.yield):
             return stopRequested(by: "romulus yield")
-        case .verdict, .adminSaid(.resume):
+        case .verdict, .questionWithdrawn, .adminSaid(.resume):
             return []
         }
     }
@@ -222,10 +234,14 @@ public struct BackupSession: Sendable {
         ]
     }
 
-    private mutating func handleInSuspicion(_ event: Event, _ cause: String) -> [Action] {
+    /// - Parameter isTooEarly: the primary may still have its right to run.
+    private mutating func handleInSuspicion(_ event: Event, _ cause: String, isTooEarly: Bool) -> [Action] {
         switch event {
         case .verdict(.granted(let why)): failOver("\(cause); \(why)")
         case .verdict(.refused(let why)): discard("\(cause), and the arbiter refused: \(why)")
+        case .questionWithdrawn: farewellHeard.map { discard("the primary said farewell: \($0)") } ?? []
+        case .received(.farewell(let reason, let text)): lateFarewell(reason, text)
+        case .adminSaid(.resume) where isTooEarly: resumeLater()
         case .adminSaid(.resume): failOver("\(cause); the admin said so")
         case .adminSaid(.yield): discard("\(cause), and the admin said so")
         case .restorerFailed: restorerFailed()
@@ -233,6 +249,24 @@ public struct BackupSession: Sendable {
         case .heard, .announced, .framesBegun, .frameTaken, .epochReceived, .received, .messageSent, .linkEnded,
             .linkBroken, .epochTooLarge, .secondOpinion:
             []
+        }
+    }
+
+    private mutating func resumeLater() -> [Action] {
+        hasAdminResumed = true
+        return []
+    }
+
+    /// An agent may be about to turn the primary's host off at this moment: only what it says then tells whether the guest goes
+    /// on there. etcd and a plugin have the last word themselves.
+    private mutating func lateFarewell(_ reason: FarewellReason, _ text: String) -> [Action] {
+        switch reason {
+        case .primaryDestroyed: return failOver(text)
+        case .protectionEnded, .guestShutDown, .primaryFailed:
+            guard configuration.arbiter == .fence, farewellHeard == nil else { return [] }
+            farewellHeard = text
+            return [.withdrawQuestion]
+        case .replicaDiscarded, .replicaActivated: return []
         }
     }
 
@@ -401,6 +435,7 @@ public struct BackupSession: Sendable {
     /// An arbiter's lease may have ended while the primary had its right to run from the link: it is asked only now.
     private mutating func leaseIsOver(_ cause: String) -> [Action] {
         if configuration.arbiter == .none { return failOver(cause) }
+        if hasAdminResumed { return failOver("\(cause); the admin said so") }
         phase = .suspecting(cause: cause, waitsUntil: nil)
         return [.log(.warning("\(cause): asking the arbiter (\(configuration.arbiter))")), .askArbiter]
     }

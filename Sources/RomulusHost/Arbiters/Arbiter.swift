@@ -8,7 +8,15 @@ public protocol Arbiter: Sendable {
     /// Before the guest is touched: whether this arbiter could answer at all.
     func prepare(_ side: Side) throws(ArbiterError)
     /// Blocks until the verdict; nil once `isCancelled`. `note` hears why there is none yet, once per reason.
-    func decide(_ side: Side, note: (String) -> Void, isCancelled: () -> Bool) -> ArbiterVerdict?
+    ///
+    /// - Parameter isWithdrawn: what has been begun is finished, and what came of it counts; nil then.
+    func decide(
+        _ side: Side, note: (String) -> Void, isWithdrawn: () -> Bool, isCancelled: () -> Bool
+    ) -> ArbiterVerdict?
+    /// Where there was no verdict the admin has said whose the guest is: one attempt to have the other side hear it too.
+    func settle(for winner: Side) -> Settlement
+    /// Until what `settle` could not tell is told.
+    func tellRest()
     /// For a run whose name is known only now.
     func of(run: UInt64) -> Arbiter
     /// The primary's: its run is over without a verdict, and the guest is the primary's, or the backup's to take.
@@ -17,8 +25,38 @@ public protocol Arbiter: Sendable {
     func test() -> [CheckLine]
 }
 
+/// What became of the admin's word.
+public enum Settlement: Equatable, Sendable {
+    /// The other side hears of it when it asks.
+    case settled
+    /// It had been decided, for the other winner.
+    case contradicted(String)
+    /// The other side does not know: what it may do.
+    case untold(String)
+}
+
 extension Arbiter {
     public func of(run: UInt64) -> Arbiter { self }
+    public func tellRest() {}
+
+    public func decide(_ side: Side, note: (String) -> Void, isCancelled: () -> Bool) -> ArbiterVerdict? {
+        decide(side, note: note, isWithdrawn: { false }, isCancelled: isCancelled)
+    }
+
+    /// For the desk of that side.
+    ///
+    /// - Parameter log: hears what the admin has to do on the other host.
+    public func settle(_ word: AdminWord, by side: Side, guest: String, _ log: Log) -> ArbiterDesk.Answer {
+        let other: Side = side == .primary ? .backup : .primary
+        switch settle(for: word == .resume ? side : other) {
+        case .settled: return .word(word, isTold: true)
+        case .contradicted(let why): return .verdict(word == .resume ? .refused(why) : .granted(why))
+        case .untold(let danger):
+            let opposite = word == .resume ? "yield" : "resume"
+            log.warning("\(danger): say romulus \(opposite) \(guest) on the other host too, as soon as it is reached")
+            return .word(word, isTold: false)
+        }
+    }
 }
 
 public struct ArbiterError: Error, Equatable, Sendable, CustomStringConvertible {

@@ -26,7 +26,10 @@ struct FenceArbiter: Arbiter {
         guard agent.program != nil else { throw ArbiterError(agent.isMissing) }
     }
 
-    func decide(_ side: Side, note: (String) -> Void, isCancelled: () -> Bool) -> ArbiterVerdict? {
+    func decide(
+        _ side: Side, note: (String) -> Void, isWithdrawn: () -> Bool, isCancelled: () -> Bool
+    ) -> ArbiterVerdict? {
+        func isOver() -> Bool { isWithdrawn() || isCancelled() }
         let askedAt = MonotonicTime.now
         let actsAt = askedAt + .nanoseconds(milliseconds: delayMilliseconds)
         var reasons = Reasons()
@@ -35,10 +38,10 @@ struct FenceArbiter: Arbiter {
                 "in \(delayMilliseconds) ms this host turns the other one off, unless that is off before: it goes second, so"
                     + " that they do not turn each other off")
         }
-        while !isCancelled() {
+        while !isOver() {
             if turn.wasOff(since: askedAt) { return .granted("\(agent) has turned the other host off") }
             guard let held = turn.take() else {
-                pause(milliseconds: Self.betweenLooks, isCancelled)
+                pause(milliseconds: Self.betweenLooks, isOver)
                 continue
             }
             let answer = withExtendedLifetime(held) { ask(askedAt, actsAt: actsAt, isCancelled) }
@@ -49,7 +52,7 @@ struct FenceArbiter: Arbiter {
                 if let why { reasons.tell("\(agent) has not turned the other host off (\(why)); trying again", note) }
             }
             let left = (actsAt - .now).inMilliseconds
-            pause(milliseconds: left > 0 ? min(left, Self.betweenCalls) : Self.betweenCalls, isCancelled)
+            pause(milliseconds: left > 0 ? min(left, Self.betweenCalls) : Self.betweenCalls, isOver)
         }
         return nil
     }
@@ -72,6 +75,8 @@ struct FenceArbiter: Arbiter {
     }
 
     func end(for side: Side) {}
+
+    func settle(for winner: Side) -> Settlement { .untold("the other host's agent may still turn this one off") }
 
     func test() -> [CheckLine] { agent.test() }
 }

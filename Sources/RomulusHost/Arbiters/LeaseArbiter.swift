@@ -154,9 +154,11 @@ final class LeaseArbiter: Arbiter {
 
     // MARK: The decision
 
-    func decide(_ side: Side, note: (String) -> Void, isCancelled: () -> Bool) -> ArbiterVerdict? {
+    func decide(
+        _ side: Side, note: (String) -> Void, isWithdrawn: () -> Bool, isCancelled: () -> Bool
+    ) -> ArbiterVerdict? {
         var reasons = Reasons()
-        while !isCancelled() {
+        while !isWithdrawn(), !isCancelled() {
             do throws(Etcd.Unreachable) {
                 switch try ask(side, isCancelled) {
                 case .verdict(let verdict):
@@ -167,7 +169,7 @@ final class LeaseArbiter: Arbiter {
             } catch {
                 if !isCancelled() { reasons.tell("etcd does not answer (\(error)); trying again", note) }
             }
-            pause(milliseconds: 300, isCancelled)
+            pause(milliseconds: 300) { isWithdrawn() || isCancelled() }
         }
         return nil
     }
@@ -191,12 +193,55 @@ final class LeaseArbiter: Arbiter {
         let granted = Answer.verdict(.granted("etcd has settled it for this host"))
         guard case .found(let found) = result else { return granted }
         return switch found[key] {
-        // The answer to an earlier transaction was lost.
-        case mine: granted
+        // The answer to an earlier transaction was lost, or the admin has settled it on the other host.
+        case let record? where winner(in: record) == side: granted
         case open: .notYet("the primary still has its lease in etcd; waiting for it to end, or to be settled")
         case let other?: .verdict(.refused("etcd has `\(other)'"))
         // An etcd that was emptied decides nothing: to refuse could end both copies.
         case nil: .notYet("etcd knows nothing of this run: decide with romulus resume or romulus yield")
+        }
+    }
+
+    /// Whose this run is, by that record.
+    private func winner(in record: String) -> Side? {
+        let words = record.split(separator: " ")
+        guard words.count == 4, words[0] == "settled", words[1] == run else { return nil }
+        return [Side.primary, .backup].first { "\($0)" == words[3] }
+    }
+
+    // MARK: The admin's word
+
+    private let untold = Mutex<Side?>(nil)
+
+    func settle(for winner: Side) -> Settlement {
+        untold.withLock { $0 = nil }
+        do throws(Etcd.Unreachable) {
+            let result = try etcd.change([.put(key, settled(winner)), .delete(leaseKey)], if: [.holds(key, open)])
+            guard case .found(let found) = result, self.winner(in: found[key] ?? "") != winner else {
+                stopKeeping()
+                return .settled
+            }
+            guard let record = found[key] else {
+                return .untold("etcd knows nothing of this run, and cannot be told what you have said")
+            }
+            return .contradicted("etcd has `\(record)', whatever the admin says")
+        } catch {
+            untold.withLock { $0 = winner }
+            return .untold(
+                "etcd could not be told what you have said (\(error)) and is tried again; until it knows, it may give the guest"
+                    + " to the other host")
+        }
+    }
+
+    func tellRest() {
+        guard let winner = untold.withLock({ $0 }) else { return }
+        while true {
+            switch settle(for: winner) {
+            case .settled: return log.note("etcd has been told what you have said")
+            case .contradicted(let why):
+                return log.error("\(why): look at both hosts, for two copies may run; keep one")
+            case .untold: pause(milliseconds: 1000) { false }
+            }
         }
     }
 

@@ -28,15 +28,17 @@ struct PluginArbiter: Arbiter {
     /// Loading it was all that can be done without harm.
     func prepare(_ side: Side) {}
 
-    func decide(_ side: Side, note: (String) -> Void, isCancelled: () -> Bool) -> ArbiterVerdict? {
+    func decide(
+        _ side: Side, note: (String) -> Void, isWithdrawn: () -> Bool, isCancelled: () -> Bool
+    ) -> ArbiterVerdict? {
         guard let lane = plugin.arbiterLane else { return nil }
         var reasons = Reasons()
-        while !isCancelled() {
+        while !isWithdrawn(), !isCancelled() {
             let call = Call(side, plugin, guestUUID: guestUUID, run: run)
             guard lane.post({ call.make() }) else { return nil }
             let begun = MonotonicTime.now
             while !call.isOver.wait(20_000_000) {
-                if isCancelled() { return nil }
+                if isWithdrawn() || isCancelled() { return nil }
                 if MonotonicTime.now - begun > plugin.timeoutNanoseconds {
                     reasons.tell(
                         "the plugin \(plugin.name) has not answered yet which copy goes on; waiting for it", note)
@@ -46,13 +48,17 @@ struct PluginArbiter: Arbiter {
             case .some(let verdict): return verdict
             case nil:
                 reasons.tell("the plugin \(plugin.name) has no verdict (\(call.reason)); asking again", note)
-                pause(milliseconds: 1000, isCancelled)
+                pause(milliseconds: 1000) { isWithdrawn() || isCancelled() }
             }
         }
         return nil
     }
 
     func end(for side: Side) {}
+
+    func settle(for winner: Side) -> Settlement {
+        .untold("the plugin \(plugin.name) is not told, and may decide otherwise on the other host")
+    }
 
     func test() -> [CheckLine] {
         [.ok("the plugin \(plugin.name) is an arbiter")]

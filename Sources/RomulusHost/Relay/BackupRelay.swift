@@ -105,6 +105,8 @@ public final class BackupRelay: @unchecked Sendable {
     private var isBeginningAnnounced = false
     private var releasedEpoch = Epoch.none
     private var isFeedBroken = false
+    /// It has neither ended nor lied.
+    private var isLinkWhole = true
     private var arbiter: ArbiterDesk?
     private var polls = PollSet()
     private var thread: Thread?
@@ -221,7 +223,7 @@ public final class BackupRelay: @unchecked Sendable {
         polls.reset()
         let signalIndex = polls.add(signals.raw, reading: true)
         let returnIndex = polls.add(restoreReturned.raw, reading: true)
-        let linkIndex = polls.add(isListening ? link : -1, reading: true)
+        let linkIndex = polls.add(isListening || canHearFarewell ? link : -1, reading: true)
         let feedIndex = polls.add(feed, writing: hasSomethingToHandOn)
         let backIndex = polls.add(backQueue.isEmpty || !isBackUsable ? -1 : back, writing: true)
         let verdictIndex = polls.add(arbiter?.descriptor ?? -1, reading: true)
@@ -235,12 +237,10 @@ public final class BackupRelay: @unchecked Sendable {
             return
         }
         lookAtSinks()
-        if polls.isReady(linkIndex) { receive() }
+        if polls.isReady(linkIndex) { isListening ? receive() : hearFarewell() }
         if polls.isReady(feedIndex) { handOn() }
         if polls.isReady(backIndex) { answer() }
-        if polls.isReady(verdictIndex), let verdict = arbiter?.takeVerdict() {
-            perform(session.handle(.verdict(verdict), now: .now))
-        }
+        if polls.isReady(verdictIndex) { hearVerdict() }
         if polls.isReady(adminIndex) { hearAdmin() }
         if polls.isReady(signalIndex), let name = signals.takeSignalName() {
             perform(session.handle(.stopRequested(signalName: name), now: .now))
@@ -287,10 +287,27 @@ public final class BackupRelay: @unchecked Sendable {
     private func hearAdmin() {
         guard let admin = ports.admin, let request = admin.receive() else { return }
         guard let word = request.word else { return admin.answer(status.json.encoded()) }
-        let actions = session.handle(.adminSaid(word), now: .now)
-        let isTaken = !actions.isEmpty || (word == .yield && session.isAskedToStop)
-        admin.answer(isTaken ? "ok" : "nothing to decide: the primary is heard")
-        perform(actions)
+        guard session.isSuspecting else {
+            let actions = session.handle(.adminSaid(word), now: .now)
+            let isTaken = !actions.isEmpty || (word == .yield && session.isAskedToStop)
+            admin.answer(isTaken ? "ok" : "nothing to decide: the primary is heard")
+            return perform(actions)
+        }
+        admin.answer("ok")
+        do throws(SystemError) {
+            try desk().settle(word)
+        } catch {
+            perform(session.handle(.adminSaid(word), now: .now))
+        }
+    }
+
+    private func hearVerdict() {
+        switch arbiter?.takeAnswer() {
+        case .verdict(let verdict): perform(session.handle(.verdict(verdict), now: .now))
+        case .word(let word, _): perform(session.handle(.adminSaid(word), now: .now))
+        case .withdrawn: perform(session.handle(.questionWithdrawn, now: .now))
+        case nil: break
+        }
     }
 
     private var state: SessionState {
@@ -342,9 +359,42 @@ public final class BackupRelay: @unchecked Sendable {
         case .wouldBlock:
             break
         case .endOfFile:
+            isLinkWhole = false
             perform(session.handle(.linkEnded, now: .now))
         case .failed(let error):
+            isLinkWhole = false
             perform(session.handle(.linkBroken("reading from the link failed (\(error))"), now: .now))
+        }
+    }
+
+    /// In a suspicion, while the link may come back: nothing else is taken in any more, and nothing is said to have been heard.
+    private var canHearFarewell: Bool {
+        session.listensForFarewell && isLinkWhole && received.count < Self.receiveBytes
+    }
+
+    private func hearFarewell() {
+        let memory = receiveMemory.bytes
+        if received.upperBound == memory.count {
+            memory.copyMemory(from: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(memory)[received]))
+            received = 0..<received.count
+        }
+        switch DescriptorIO.read(link, into: UnsafeMutableRawBufferPointer(rebasing: memory[received.upperBound...])) {
+        case .bytes(let count): received = received.lowerBound..<received.upperBound + count
+        case .wouldBlock: return
+        case .endOfFile, .failed:
+            isLinkWhole = false
+            return
+        }
+        do {
+            while end == nil,
+                let next = try decoder.next(
+                    in: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(memory)[received]))
+            {
+                received = received.lowerBound + next.totalBytes..<received.upperBound
+                if case .message(let message) = next.frame { perform(session.handle(.received(message), now: .now)) }
+            }
+        } catch {
+            isLinkWhole = false
         }
     }
 
@@ -359,6 +409,7 @@ public final class BackupRelay: @unchecked Sendable {
             } catch StreamError.epochTooLong(let limitBytes) {
                 perform(session.handle(.epochTooLarge(limitBytes: limitBytes), now: .now))
             } catch {
+                isLinkWhole = false
                 perform(session.handle(.linkBroken("what arrived is damaged (\(error))"), now: .now))
             }
         }
@@ -507,6 +558,8 @@ public final class BackupRelay: @unchecked Sendable {
                 answer()
             case .askArbiter:
                 ask()
+            case .withdrawQuestion:
+                arbiter?.withdraw()
             case .askSecondOpinion(let silenceNanoseconds, let timesBefore):
                 ports.suspicion?.ask(
                     silenceNanoseconds: silenceNanoseconds, timesBefore: timesBefore, epoch: session.lastEpoch,
@@ -520,11 +573,15 @@ public final class BackupRelay: @unchecked Sendable {
         }
     }
 
+    private func desk() throws(SystemError) -> ArbiterDesk {
+        if arbiter == nil, configuration.session.arbiter != .none { arbiter = session.run.flatMap(ports.arbiter) }
+        guard let arbiter else { throw SystemError("no arbiter", code: ENOENT) }
+        return arbiter
+    }
+
     private func ask() {
-        arbiter = session.run.flatMap(ports.arbiter)
         do throws(SystemError) {
-            guard let arbiter else { throw SystemError("no arbiter", code: ENOENT) }
-            try arbiter.ask()
+            try desk().ask()
         } catch {
             log.error(
                 "the arbiter could not be asked (\(error)): decide with romulus resume or romulus yield, here and at the"

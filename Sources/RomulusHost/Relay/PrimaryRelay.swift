@@ -40,6 +40,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var pacer: EpochPacer
     private var backupFarewell: FarewellReason?
     private var isFarewellQueued = false
+    /// By the link, for its arbiter does not.
+    private var isBackupToBeTold = false
     private var wasStockFarewellSent = false
     private var isHelperHere = true
     private var isHelperOurs = false
@@ -127,6 +129,24 @@ public final class PrimaryRelay: @unchecked Sendable {
             statistics: telemetry.statistics,
             wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil),
             isSuspendOrderOut: isCheckpointing && [.runs, .paused].contains(ports.guest.standing()))
+    }
+
+    /// After `finish`, when the guest has been seen to: a backup that still asks its arbiter, and is not told by that, hears the
+    /// admin's word when the link is back. Until the link has ended; an interrupt ends `xl`.
+    public func tellBackup() {
+        guard isBackupToBeTold, isFarewellQueued, backupFarewell == nil, isLinkUsable, back.isOpen else { return }
+        let (linkFlags, backFlags) = (DescriptorIO.setNonBlocking(link), DescriptorIO.setNonBlocking(back.descriptor))
+        log.note("waiting until the backup has heard it; Ctrl-C ends the waiting, and changes nothing here")
+        while isLinkUsable, back.isOpen, backupFarewell == nil {
+            polls.reset()
+            polls.add(back.descriptor, reading: true)
+            polls.add(writer.hasWork(ring) ? link : -1, writing: true)
+            polls.wait(until: nil)
+            if writer.hasWork(ring) { send() }
+            listen()
+        }
+        DescriptorIO.restoreFlags(link, linkFlags)
+        DescriptorIO.restoreFlags(back.descriptor, backFlags)
     }
 
     /// After `finish`, when the guest has been seen to: an agent, an etcd, a disk that does not answer takes its time.
@@ -268,16 +288,26 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var dropLimiter = MessageLimiter(intervalNanoseconds: 10_000_000_000)
 
     private func hearVerdict() {
-        guard let verdict = ports.arbiter?.takeVerdict() else { return }
-        perform(session.handle(.verdict(verdict), now: .now))
+        switch ports.arbiter?.takeAnswer() {
+        case .verdict(let verdict): perform(session.handle(.verdict(verdict), now: .now))
+        case .word(let word, let isTold):
+            isBackupToBeTold = !isTold
+            perform(session.handle(.adminSaid(word), now: .now))
+        case .withdrawn, nil: break
+        }
     }
 
     private func hearAdmin() {
         guard let admin = ports.admin, let request = admin.receive() else { return }
         guard let word = request.word else { return admin.answer(status.json.encoded()) }
-        let actions = session.handle(.adminSaid(word), now: .now)
-        admin.answer(actions.isEmpty ? "nothing to decide: the guest is not frozen" : "ok")
-        perform(actions)
+        guard session.isFrozen else { return admin.answer("nothing to decide: the guest is not frozen") }
+        admin.answer("ok")
+        do throws(SystemError) {
+            guard let arbiter = ports.arbiter else { throw SystemError("no arbiter", code: ENOENT) }
+            try arbiter.settle(word)
+        } catch {
+            perform(session.handle(.adminSaid(word), now: .now))
+        }
     }
 
     private var state: SessionState {
