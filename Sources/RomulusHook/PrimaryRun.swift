@@ -251,7 +251,9 @@ enum PrimaryRun {
                 return .warning("protection ended: \(cause); the backup takes over")
             }
             let text = "protection ended: \(cause); \(what(becomesOf: replica, outcome))"
-            guard case .guestLeft(.crashed) = outcome.end.cause else { return .note(text) }
+            guard case .guestLeft(.crashed) = outcome.end.cause else {
+                return replica == .unknown && !outcome.wasFarewellHeard ? .warning(text) : .note(text)
+            }
             let next =
                 GuestKeeper.keeps(domain.id)
                 ? "what its on_crash says is done here now"
@@ -273,6 +275,8 @@ enum PrimaryRun {
         case .discarded: "its replica is discarded"
         case .ruledOut(let why): "its replica will not run: \(why)"
         case .unknown where outcome.wasFarewellHeard: "its replica is discarded"
+        case .unknown where outcome.end.cause.isOfGuest:
+            "the backup may have activated its replica all the same: look there with xl list, and remove it with xl destroy"
         case .unknown: "the backup may have activated its replica: look there with xl list before both are used"
         }
     }

@@ -37,27 +37,34 @@ enum LibxlStream {
         guard try readRecord(from: descriptor) == .libxcContext else { throw HelperTestError.notALibxlStream }
     }
 
-    /// Reads one epoch's libxl records, CHECKPOINT_END included.
-    static func readThroughCheckpointEnd(from descriptor: Int32) throws {
+    /// Reads one epoch's libxl records, CHECKPOINT_END included. As libxl does, it looks at none before that is there.
+    ///
+    /// - Returns: false where one among them is unknown.
+    static func readThroughCheckpointEnd(from descriptor: Int32) throws -> Bool {
+        var areKnown = true
         while true {
-            switch try readRecord(from: descriptor) {
-            case .checkpointEnd: return
+            switch RecordType(rawValue: try readAnyRecord(from: descriptor)) {
+            case .checkpointEnd: return areKnown
             case .emulatorXenstoreData, .emulatorContext: continue
-            case let other: throw HelperTestError.unexpectedRecord(other.rawValue)
+            case .end, .libxcContext, nil: areKnown = false
             }
         }
     }
 
     private static func readRecord(from descriptor: Int32) throws -> RecordType {
+        let type = try readAnyRecord(from: descriptor)
+        guard let known = RecordType(rawValue: type) else { throw HelperTestError.unexpectedRecord(type) }
+        return known
+    }
+
+    private static func readAnyRecord(from descriptor: Int32) throws -> UInt32 {
         let header = try BoundedIO.read(8, from: descriptor, deadline: .now + timeout)
         let (type, length) = header.withUnsafeBytes {
             ($0.loadUnaligned(as: UInt32.self), Int($0.loadUnaligned(fromByteOffset: 4, as: UInt32.self)))
         }
-        guard length <= maximumBodyLengthBytes, let known = RecordType(rawValue: type) else {
-            throw HelperTestError.unexpectedRecord(type)
-        }
+        guard length <= maximumBodyLengthBytes else { throw HelperTestError.unexpectedRecord(type) }
         _ = try BoundedIO.read((length + 7) / 8 * 8, from: descriptor, deadline: .now + timeout)
-        return known
+        return type
     }
 
     private static func bytes(_ value: some FixedWidthInteger) -> [UInt8] { withUnsafeBytes(of: value) { Array($0) } }

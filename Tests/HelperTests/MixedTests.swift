@@ -125,6 +125,86 @@ extension ProtectionTests {
             withExtendedLifetime(silent) {}
         }
 
+        /// Powered off, rebooted, crashed, saved away: what the host here makes of it is the only one.
+        @Test(arguments: [PrimarySession.GuestLeave.shutDown, .crashed, .taken])
+        func aGuestThatLeavesIsNotResurrectedByAStockBackup(leave: PrimarySession.GuestLeave) throws {
+            let target = try SimulatedDomain(emptyAt: folder("target"), domid: 9, pageCount: 1024)
+            let (here, there) = try OpenFile.pair()
+            let (back, silent) = try OpenFile.pair()
+            let hasLeft = Shared(false)
+            let run = try StockBackup(
+                in: folder, link: here.descriptor, back: back.descriptor, leave: { hasLeft.value ? leave : nil })
+            let saver = try run.start(afterEpoch: { epoch in
+                if epoch == 3 { hasLeft.set(true) }
+                return true
+            })
+            let restorer = try StockStreams.startRestore(into: target, from: there, type: .remus)
+            _ = try saver.outcome()
+            let outcome = run.relay.finish()
+            here.shutDown()
+            #expect(outcome.end.cause == .guestLeft(leave))
+            #expect(outcome.wasFarewellHeard)
+            #expect(try restorer.outcome().result == -1, "a stock backup must not activate the replica")
+            withExtendedLifetime(silent) {}
+        }
+
+        /// What `xl destroy` leaves is the replica.
+        @Test func aGuestThatIsDestroyedIsAStockBackups() throws {
+            let target = try SimulatedDomain(emptyAt: folder("target"), domid: 9, pageCount: 1024)
+            let (here, there) = try OpenFile.pair()
+            let (back, silent) = try OpenFile.pair()
+            let isGone = Shared(false)
+            let run = try StockBackup(
+                in: folder, link: here.descriptor, back: back.descriptor, leave: { isGone.value ? .destroyed : nil })
+            let saver = try run.start(afterEpoch: { epoch in
+                if epoch == 3 { isGone.set(true) }
+                return true
+            })
+            let restorer = try StockStreams.startRestore(into: target, from: there, type: .remus)
+            _ = try saver.outcome()
+            #expect(!run.relay.finish().wasFarewellHeard)
+            here.shutDown()
+            #expect(try restorer.outcome().result == 0)
+            withExtendedLifetime(silent) {}
+        }
+
+        /// Xen's own restorer, at the end of a stream that was cut anywhere in an epoch.
+        @Test func aStockBackupRefusesWhereverItsStreamWasCut() throws {
+            let source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: 512, seed: 5)
+            let file = try OpenFile(folder("stream"), O_RDWR | O_CREAT)
+            let saved = try StockBackup.startSaver(source, to: file, folder, EpochCopies(), afterEpoch: { $0 < 2 })
+                .outcome()
+            #expect(saved.result == 0, "\(saved.story)")
+            let stream = [UInt8](try Data(contentsOf: URL(fileURLWithPath: folder("stream"))))
+            let ends = StockWalk.epochEnds(stream)
+            let first = try #require(ends.first)
+            let second = ends[1]
+            // Right behind the first CHECKPOINT, all about its end, in the next epoch's pages, all about that one's end.
+            let cuts = Array(first - 8...first + 25) + [first + 3000, first + 4096 * 3] + Array(second - 18...second)
+            for cut in cuts {
+                var cursor = StreamCursor()
+                try stream.prefix(cut).withUnsafeBytes { bytes in
+                    var passed = 0
+                    while passed < bytes.count {
+                        passed += try cursor.advance(over: UnsafeRawBufferPointer(rebasing: bytes[passed...]))
+                            .passedBytes
+                    }
+                }
+                let words = try #require(StockFarewell.words(after: cursor), "at \(cut)")
+                let (here, there) = try OpenFile.pair()
+                let target = try SimulatedDomain(emptyAt: folder("target\(cut)"), domid: 9, pageCount: 512)
+                let writer = Background {
+                    try BoundedIO.write(
+                        Array(stream.prefix(cut)) + words, to: here.descriptor, deadline: .now + .seconds(20))
+                    here.shutDown()
+                }
+                let restorer = try StockStreams.startRestore(into: target, from: there, type: .remus)
+                #expect(try restorer.outcome().result == -1, "cut \(cut - first) bytes behind the first epoch")
+                // It may have gone before it has read all of it.
+                _ = try? writer.value()
+            }
+        }
+
         @Test func aStockPrimaryThatEndsIsTakenOverFromItsLastWholeEpoch() throws {
             let stock = try StockPrimary(in: folder)
             try stock.send(epochs: 5)

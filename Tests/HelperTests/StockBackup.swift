@@ -11,9 +11,10 @@ final class StockBackup {
     private let folder: TemporaryFolder
 
     /// - Parameter back: -1 as with `xl remus -b`.
-    init(in folder: TemporaryFolder, link: Int32, back: Int32, isUnsafeAccepted: Bool = true, engine: Engine = .native)
-        throws
-    {
+    init(
+        in folder: TemporaryFolder, link: Int32, back: Int32, isUnsafeAccepted: Bool = true, engine: Engine = .native,
+        leave: @escaping @Sendable () -> PrimarySession.GuestLeave? = { nil }
+    ) throws {
         self.folder = folder
         source = try SimulatedDomain(guestAt: folder("source"), domid: 7, pageCount: 1024, seed: 5)
         relay = try PrimaryRelay(
@@ -25,7 +26,7 @@ final class StockBackup {
                 run: 1,
                 helper: .init(stagingBytes: 1 << 20, engine: engine),
                 schedule: .fixed(periodNanoseconds: 1_000_000)),
-            ports: .init(guest: Freezer(of: source).port()), log: Log(guest: "stock"))
+            ports: .init(guest: Freezer(of: source).port(leave: leave)), log: Log(guest: "stock"))
         try relay.start()
     }
 

@@ -79,8 +79,7 @@ enum StockStreams {
         var callbacks = HelperProcess.Callbacks()
         callbacks.checkpoint = {
             do {
-                try LibxlStream.readThroughCheckpointEnd(from: stream.descriptor)
-                return 1
+                return try LibxlStream.readThroughCheckpointEnd(from: stream.descriptor) ? 1 : 0
             } catch HelperTestError.endOfStream {
                 return 2
             }

@@ -28,8 +28,8 @@ public struct OutgoingStream {
 
     public init() {}
 
-    /// Everything so far is whole records, so that one of ours may follow.
-    public var isBetweenLibxcRecords: Bool { cursor.isBetweenLibxcRecords }
+    /// What makes a stock backup let go of its replica where the stream ends now; nil where it has none.
+    public var stockFarewell: [UInt8]? { hasSeenCheckpoint ? StockFarewell.words(after: cursor) : nil }
 
     /// The next unit of what `ring` holds, or nil when it is empty. At most one frame's payload long.
     public mutating func nextUnit(of ring: StagingRing) throws(StreamError) -> Unit? {

@@ -132,7 +132,7 @@ extension PrimarySession.Cause {
         }
     }
 
-    var isOfGuest: Bool { if case .guestLeft = self { true } else { false } }
+    public var isOfGuest: Bool { if case .guestLeft = self { true } else { false } }
 
     /// What happened, without what becomes of the guest.
     public var text: String {

@@ -7,26 +7,18 @@ public enum StockFarewell {
     /// Not a type of any version of the specification; mandatory, because bit 31 is clear.
     static let unknownType: UInt32 = 0x7F52_4D00
 
-    /// To be written between two epochs.
-    public static let epoch: [UInt8] = {
-        var bytes: [UInt8] = []
-        for type in [
-            unknownType, LibxcFormat.RecordType.checkpoint.rawValue, LibxlFormat.RecordType.checkpointEnd.rawValue,
-        ] {
+    /// What is to be written after a stream that is cut off where `cursor` stands. A record that is under way is brought to its end
+    /// first, with zeroes: nothing of this epoch is of any account. Nil where there is no place for records.
+    public static func words(after cursor: StreamCursor) -> [UInt8]? {
+        guard let rest = cursor.restOfRecord(unknownType: unknownType) else { return nil }
+        var bytes = rest.bytes
+        var types = [unknownType, LibxlFormat.RecordType.checkpointEnd.rawValue]
+        // libxc's records are looked at when its CHECKPOINT is there, and libxl's behind it when CHECKPOINT_END is.
+        if rest.next == .libxc { types.insert(LibxcFormat.RecordType.checkpoint.rawValue, at: 1) }
+        for type in types {
             bytes.append(littleEndian: type)
             bytes.append(littleEndian: UInt32(0))
         }
         return bytes
-    }()
-
-    /// Behind the first CHECKPOINT, where libxl's own records follow and are looked at when CHECKPOINT_END is there: one
-    /// that it must refuse. Stock libxl does not come back from an end of the stream at that place.
-    public static let libxlRecords: [UInt8] = {
-        var bytes: [UInt8] = []
-        for type in [unknownType, LibxlFormat.RecordType.checkpointEnd.rawValue] {
-            bytes.append(littleEndian: type)
-            bytes.append(littleEndian: UInt32(0))
-        }
-        return bytes
-    }()
+    }
 }

@@ -62,6 +62,44 @@ public struct StreamCursor {
         if case .libxcRecord = expected, case .header = part { header.isEmpty } else { false }
     }
 
+    enum Stream {
+        case libxl
+        case libxc
+    }
+
+    /// What brings the record under way to its end, by lengths alone, and whose records follow then. A type that has not been seen
+    /// to its last byte becomes an unknown one. Nil where no record can stand, and while pages are shown.
+    func restOfRecord(unknownType: UInt32) -> (bytes: [UInt8], next: Stream)? {
+        let stream: Stream
+        switch expected {
+        case .libxlRecord: stream = .libxl
+        case .libxcRecord: stream = .libxc
+        case .libxlHeader, .libxcImageHeader, .libxcDomainHeader, .nothing: return nil
+        }
+        switch part {
+        case .header where header.isEmpty: return ([], stream)
+        case .header: return restOfHeader(unknownType, stream)
+        case .body(let remaining, _): return ([UInt8](repeating: 0, count: remaining), stream)
+        case .pageList, .page: return nil
+        }
+    }
+
+    private func restOfHeader(_ unknownType: UInt32, _ stream: Stream) -> (bytes: [UInt8], next: Stream) {
+        let unknown = withUnsafeBytes(of: unknownType.littleEndian) { Array($0) }
+        let headerBytes = LibxcFormat.recordHeaderBytes
+        var whole = header
+        while whole.count < headerBytes { whole.append(whole.count < unknown.count ? unknown[whole.count] : 0) }
+        let (type, length): (UInt32, UInt32) = whole.withUnsafeBytes {
+            ($0.littleEndian(at: 0), $0.littleEndian(at: 4))
+        }
+        let zeroes = max(0, headerBytes + paddedLength(Int(length)) - whole.count)
+        let ends: UInt32 =
+            stream == .libxc
+            ? LibxcFormat.RecordType.checkpoint.rawValue : LibxlFormat.RecordType.checkpointEnd.rawValue
+        let next: Stream = type != ends ? stream : stream == .libxc ? .libxl : .libxc
+        return (Array(whole[header.count...]) + [UInt8](repeating: 0, count: zeroes), next)
+    }
+
     /// The page whose contents the next byte begins.
     public var pageAhead: UInt64? {
         if case .page(LibxcFormat.pageBytes) = part { pagesLeft.last } else { nil }

@@ -642,11 +642,8 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     /// Finishes the frame under way, and waits until the backup has answered a farewell with its own.
     private func sayLastWords() {
+        if !writer.isFramed { return sayStockFarewell() }
         let deadline = MonotonicTime.now + (isBackupLost ? Self.hopelessNanoseconds : configuration.farewellNanoseconds)
-        if !writer.isFramed {
-            sayStockFarewell(until: deadline)
-            return
-        }
         writeOut(until: deadline)
         guard isFarewellQueued else { return }
         while isLinkUsable, back.isOpen, backupFarewell == nil, MonotonicTime.now < deadline {
@@ -668,25 +665,25 @@ public final class PrimaryRelay: @unchecked Sendable {
         }
     }
 
-    /// Only after a stop, which waits for the end of an epoch: everywhere else a stock backup is to take over, or the
-    /// stream ends in the middle of a record.
-    private func sayStockFarewell(until deadline: MonotonicTime) {
-        if isFirstCheckpointSent, case .refused? = end?.cause, isLinkUsable, back.descriptor >= 0, writer.isIdle {
-            writer.queue(record: StockFarewell.libxlRecords)
-            return writeOut(until: deadline)
-        }
-        guard endedByWish, isLinkUsable, back.descriptor >= 0, session.acknowledgedEpoch > .none, writer.isIdle,
-            outgoing.isBetweenLibxcRecords
-        else { return }
-        writer.queue(record: StockFarewell.epoch)
+    /// A stock backup takes over at every end of its stream, whatever the reason: where its replica must not run, it is sent
+    /// what it must refuse.
+    private func sayStockFarewell() {
+        guard isReplicaUnwanted, back.descriptor >= 0 else { return }
+        let deadline = MonotonicTime.now + configuration.session.patienceNanoseconds
+        // What is under way first.
         writeOut(until: deadline)
-        wasStockFarewellSent = isLinkUsable && writer.isIdle
+        guard isLinkUsable, writer.isIdle, let words = outgoing.stockFarewell else { return }
+        writer.queue(record: words)
+        writeOut(until: deadline)
+        wasStockFarewellSent = isLinkUsable && writer.isIdle && session.acknowledgedEpoch > .none
     }
 
-    private var endedByWish: Bool {
+    /// The guest goes on here by somebody's wish, or it has left by itself. One that was destroyed is the backup's.
+    private var isReplicaUnwanted: Bool {
         switch end?.cause {
-        case .stopRequested, .replicaLacks: true
-        case nil, .saveEnded, .guestLeft, .linkBroken, .backupSilent, .backupLeft, .refused: false
+        case .stopRequested, .replicaLacks, .refused, .guestLeft(.shutDown), .guestLeft(.crashed), .guestLeft(.taken):
+            true
+        case nil, .saveEnded, .guestLeft(.destroyed), .linkBroken, .backupSilent, .backupLeft: false
         }
     }
 
