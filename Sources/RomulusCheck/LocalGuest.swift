@@ -51,6 +51,8 @@ extension Toolstack {
     /// With its device model, as after a checkpoint.
     package func resume(_ id: UInt32) -> Bool { libxl_domain_resume(context, id, 1, nil) == 0 }
 
+    package func pause(_ id: UInt32) -> Bool { libxl_domain_pause(context, id, nil) == 0 }
+
     /// Once: Xen counts pauses.
     package func unpause(_ id: UInt32) -> Bool { libxl_domain_unpause(context, id, nil) == 0 }
 

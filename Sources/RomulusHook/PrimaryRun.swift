@@ -76,16 +76,19 @@ enum PrimaryRun {
         defer { withExtendedLifetime(lock) {} }
 
         let leftovers = try Leftovers.found(of: domain.id)
-        if let objection = objection(to: facts, domain.id, guest: guest, hasLeftovers: leftovers.areThere) {
+        let wasKilled = leftovers.areThere || lock.notedDomain == domain.id
+        if let objection = objection(to: facts, domain.id, guest: guest, hasLeftovers: wasKilled) {
             throw Refusal(objection)
         }
+        lock.note(replicaOf: nil)
         let plugins = try PluginSet.loaded(
             configuration.plugins, PluginHost(.remus, guest: guest, domain: domain.id), log)
         let protection = try Protection(
             domain, guest: guest, facts, asked, configuration, plugins, leftovers, hasBackChannel: back >= 0, log)
         if configuration.locksMemory { Urgency.lockMemory(log) }
         defer { if configuration.locksMemory { Urgency.unlockMemory() } }
-        let relay = try makeRelay(protection, facts, asked, link, back, configuration, log)
+        defer { lock.note(replicaOf: nil) }
+        let relay = try makeRelay(lock, protection, facts, asked, link, back, configuration, log)
         var info = asked
         takeOver(&info)
         let outcome = try runStock(domain, &info, relay, configuration.plugins)
@@ -122,7 +125,8 @@ enum PrimaryRun {
     }
 
     private static func makeRelay(
-        _ protection: Protection, _ facts: Domain.Facts, _ asked: libxl_domain_remus_info, _ link: Int32, _ back: Int32,
+        _ lock: RunLock, _ protection: Protection, _ facts: Domain.Facts, _ asked: libxl_domain_remus_info,
+        _ link: Int32, _ back: Int32,
         _ configuration: Configuration, _ log: Log
     ) throws(Refusal) -> PrimaryRelay {
         do throws(SystemError) {
@@ -144,7 +148,7 @@ enum PrimaryRun {
                         : .init(
                             slots: configuration.pageSlots(guestKiB: facts.memoryKiB),
                             compression: configuration.compression)),
-                ports: try protection.ports(configuration), log: log)
+                ports: try protection.ports(configuration, lock), log: log)
         } catch {
             throw Refusal("cannot start: \(error)")
         }

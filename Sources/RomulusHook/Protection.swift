@@ -62,7 +62,8 @@ final class Protection {
         }
     }
 
-    func ports(_ configuration: Configuration) throws(SystemError) -> PrimaryRelay.Ports {
+    func ports(_ configuration: Configuration, _ lock: RunLock) throws(SystemError) -> PrimaryRelay.Ports {
+        let id = domain.id
         let trace: EpochTrace? =
             if let path = configuration.epochLogPath { try EpochTrace(path: path, guest: guest) } else { nil }
         let metrics: MetricsFile? =
@@ -74,7 +75,7 @@ final class Protection {
         return PrimaryRelay.Ports(
             guest: GuestControl(domainID: domain.id).port, shape: shape, output: output, arbiter: desk,
             admin: adminSocket(RunLock.name(uuid: uuid, .primary), log), trace: trace, metrics: metrics,
-            plugins: try EpochPlugins(plugins))
+            plugins: try EpochPlugins(plugins), noteReplica: { lock.note(replicaOf: $0 ? id : nil) })
     }
 
     /// Where no verdict has settled it, the guest is the backup's if the copy here was destroyed.

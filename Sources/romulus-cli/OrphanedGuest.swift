@@ -9,6 +9,12 @@ protocol OrphanHost: AnyObject {
     func takeSuspendOrder()
     func resume() -> Bool
     func unpause() -> Bool
+    func pause() -> Bool
+    /// The run that was killed had a replica, which may run by now.
+    var hasReplica: Bool { get }
+    func forgetReplica()
+    func say(_ text: String)
+    var id: UInt32 { get }
     func wait(milliseconds: Int)
 }
 
@@ -42,6 +48,8 @@ struct OrphanedGuest {
         guard let now = host.state, now == LocalGuest.State() else {
             throw failure("the guest does not run, and its output stays held: look at xl list, and say it again")
         }
+        // The admin's word: no replica runs, and none will.
+        host.forgetReplica()
         if wasHeld { host.releaseOutput() }
         guard !host.isOutputHeld else {
             throw failure("the guest runs, but its output could not be let out: the lines above say what to remove")
@@ -51,6 +59,17 @@ struct OrphanedGuest {
         if pauses > 0 { done.append(pauses == 1 ? "it is unpaused" : "it is unpaused, \(pauses) times") }
         if wasHeld { done.append("what was held of its output has left") }
         return done.joined(separator: "; ")
+    }
+
+    /// Where nobody else has: a guard that was killed together with its xl looks after nothing.
+    func secure() throws {
+        guard host.hasReplica, let state = host.state, !state.hasEnded, !state.isPaused else { return }
+        guard host.pause() else {
+            throw failure("xl remus was killed and the copy here could not be paused: stop it, the backup takes over")
+        }
+        host.say(
+            "xl remus was killed: the backup takes over; the copy here is paused: remove it with xl destroy \(host.id) once the"
+                + " guest runs there")
     }
 
     /// - Returns: whether it was suspended.

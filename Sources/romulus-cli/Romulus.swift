@@ -16,7 +16,7 @@ struct Romulus: ParsableCommand {
             """,
         version: Version.romulus,
         subcommands: [
-            Check.self, Status.self, Top.self, Events.self, Resume.self, Yield.self, Test.self,
+            Check.self, Status.self, Top.self, Events.self, Resume.self, Yield.self, Secure.self, Test.self,
         ])
 }
 

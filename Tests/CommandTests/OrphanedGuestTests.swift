@@ -14,6 +14,10 @@ import Testing
         var isHeld = false
         var canResume = true
         var canRelease = true
+        var canPause = true
+        var hasReplica = false
+        var id: UInt32 { 7 }
+        private(set) var said: [String] = []
         /// In this order.
         private(set) var steps: [String] = []
 
@@ -34,6 +38,15 @@ import Testing
             steps.append("resume")
             if canResume { isSuspended = false }
             return canResume
+        }
+
+        func say(_ text: String) { said.append(text) }
+        func forgetReplica() { hasReplica = false }
+
+        func pause() -> Bool {
+            steps.append("pause")
+            if canPause { pauses += 1 }
+            return canPause
         }
 
         func unpause() -> Bool {
@@ -91,6 +104,46 @@ import Testing
         let (domain, orphan) = orphan { ($0.pauses, $0.isHeld, $0.canRelease) = (1, true, false) }
         #expect(throws: Failure.self) { try orphan.resume() }
         #expect(domain.runs)
+    }
+
+    // MARK: Secured
+
+    /// `systemctl kill -s KILL`: its guard was killed too.
+    @Test func aCopyThatNobodyHasPausedIsPausedOnce() throws {
+        let (domain, orphan) = orphan { $0.hasReplica = true }
+        try orphan.secure()
+        try orphan.secure()
+        #expect(domain.pauses == 1 && domain.steps == ["pause"])
+        #expect(domain.said.count == 1 && domain.said[0].contains("xl destroy 7"))
+    }
+
+    @Test func aSuspendedCopyIsPausedToo() throws {
+        let (domain, orphan) = orphan { ($0.hasReplica, $0.isSuspended) = (true, true) }
+        try orphan.secure()
+        #expect(domain.pauses == 1 && domain.steps == ["pause"])
+    }
+
+    @Test func whatNeedsNoPauseIsLeftAlone() throws {
+        for setup: (Domain) -> Void in [
+            { _ in }, { $0.isHeld = true }, { ($0.hasReplica, $0.pauses) = (true, 1) },
+            { ($0.hasReplica, $0.hasEnded) = (true, true) },
+        ] {
+            let (domain, orphan) = orphan(setup)
+            try orphan.secure()
+            #expect(domain.steps == [] && domain.said == [])
+        }
+    }
+
+    @Test func aCopyThatCannotBePausedIsAFailure() {
+        let (_, orphan) = orphan { ($0.hasReplica, $0.canPause) = (true, false) }
+        #expect(throws: Failure.self) { try orphan.secure() }
+    }
+
+    /// Else it would be refused its next protection, and paused by the next that looks.
+    @Test func whatTheAdminLetsGoOnHasNoReplicaAnyMore() throws {
+        let (domain, orphan) = orphan { ($0.hasReplica, $0.pauses) = (true, 1) }
+        _ = try orphan.resume()
+        #expect(domain.runs && !domain.hasReplica)
     }
 
     @Test func aGuestThatRunsOrHasShutDownIsLeftAlone() {

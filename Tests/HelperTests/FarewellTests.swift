@@ -23,6 +23,7 @@ extension ProtectionTests {
             #expect(ending.primary.wasFarewellHeard)
             #expect(ending.primary.end.fate == .goesOn(.discarded))
             guest.expectDiscard(ending, cause: "the primary said farewell: protection was ended by SIGINT", "Ctrl-C")
+            #expect(guest.notes.value == [true, false])
             #expect(ending.backup.lastEpoch.rawValue >= ending.primary.statistics.epochCount)
             #expect(ending.saved.exit == .status(0), "\(ending.saved.story)")
             #expect(guest.source.calls(SIMXEN_CALL_PAUSE) == 0)

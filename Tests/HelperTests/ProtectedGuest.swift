@@ -17,6 +17,8 @@ final class ProtectedGuest: Sendable {
     let backup: BackupRelay
     let freezer: Freezer
     let output = RecordingOutput()
+    /// Whether there is a replica, as whoever comes after the primary would find it.
+    let notes = Shared([Bool]())
     /// To the backup, and back.
     let wire: Wire
     let backWire: Wire
@@ -119,7 +121,9 @@ final class ProtectedGuest: Sendable {
                     settings.primaryQuestion ?? { _ in primaryVerdict }, settling: settings.settling),
                 admin: try AdminSocket(name: "guest.primary", directory: folder.path),
                 trace: try settings.trace.map { try EpochTrace(path: $0, guest: "test") },
-                plugins: try EpochPlugins(plugins.primary)), log: log)
+                plugins: try EpochPlugins(plugins.primary),
+                noteReplica: { [notes] isThere in notes.change { $0.append(isThere) } }),
+            log: log)
         backup = try BackupRelay(
             link: wire.exit.descriptor, back: backWire.entry.descriptor,
             configuration: .init(

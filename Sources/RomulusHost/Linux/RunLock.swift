@@ -13,8 +13,9 @@ public final class RunLock {
 
     public static func name(uuid: String, _ side: Side) -> String { "\(uuid).\(side)" }
 
+    /// - Parameter directory: where the file is.
     /// - Returns: nil while another process holds the lock.
-    public static func take(_ name: String) throws(SystemError) -> RunLock? {
+    public static func take(_ name: String, directory: String = RunLock.directory) throws(SystemError) -> RunLock? {
         if mkdir(directory, 0o700) != 0, errno != EEXIST { throw SystemError("mkdir \(directory)") }
         let raw = open("\(directory)/\(fileName(name)).lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard raw >= 0 else { throw SystemError("open \(directory)/\(name).lock") }
@@ -24,6 +25,24 @@ public final class RunLock {
             throw SystemError("flock")
         }
         return RunLock(file: file)
+    }
+
+    /// For whoever finds the lock free after its holder was killed: the domain here whose replica may take over. On /run, which is
+    /// memory; what was there before the host's start is no more.
+    public func note(replicaOf domainID: UInt32?) {
+        guard let domainID else {
+            ftruncate(file.raw, 0)
+            return
+        }
+        let text = Array("\(domainID)\n".utf8)
+        if pwrite(file.raw, text, text.count, 0) == text.count { ftruncate(file.raw, text.count) }
+    }
+
+    /// Nil where a run has ended by itself, or had no replica yet.
+    public var notedDomain: UInt32? {
+        var text = [UInt8](repeating: 0, count: 16)
+        let count = pread(file.raw, &text, text.count, 0)
+        return UInt32(String(decoding: text.prefix(max(count, 0)), as: UTF8.self).filter(\.isNumber))
     }
 
     /// Whether some process holds it. One that is about to take it may find it taken, for that moment.

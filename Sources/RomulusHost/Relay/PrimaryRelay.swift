@@ -391,6 +391,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             beginFrames(terms)
         case .stream(.firstCheckpoint):
             isFirstCheckpointSent = true
+            ports.noteReplica(true)
             perform(session.handle(.firstCheckpointSent, now: .now))
             outgoing.isLookingForRecordBoundary = false
         case .stream(.checkpointEnd(let pages, let streamBytes)):
@@ -529,7 +530,10 @@ public final class PrimaryRelay: @unchecked Sendable {
                 log.write(line)
             case .end(let end):
                 self.end = end
-                if case .goesOn = end.fate { _ = HelperControl.send(.guestGoesOn, on: control.raw) }
+                if case .goesOn = end.fate {
+                    ports.noteReplica(false)
+                    _ = HelperControl.send(.guestGoesOn, on: control.raw)
+                }
             }
         }
     }

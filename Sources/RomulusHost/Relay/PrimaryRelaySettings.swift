@@ -39,11 +39,14 @@ extension PrimaryRelay {
         public var trace: EpochTrace?
         public var metrics: MetricsFile?
         public var plugins: EpochPlugins?
+        /// Whether the backup may have a replica that takes over if this process is killed; for whoever comes after it.
+        public var noteReplica: (Bool) -> Void
 
         public init(
             guest: GuestPort, shape: ShapeWatch? = nil, output: OutputBuffer? = nil, arbiter: ArbiterDesk? = nil,
             admin: AdminSocket? = nil,
-            trace: EpochTrace? = nil, metrics: MetricsFile? = nil, plugins: EpochPlugins? = nil
+            trace: EpochTrace? = nil, metrics: MetricsFile? = nil, plugins: EpochPlugins? = nil,
+            noteReplica: @escaping (Bool) -> Void = { _ in }
         ) {
             self.guest = guest
             self.shape = shape
@@ -53,6 +56,7 @@ extension PrimaryRelay {
             self.trace = trace
             self.metrics = metrics
             self.plugins = plugins
+            self.noteReplica = noteReplica
         }
     }
 
