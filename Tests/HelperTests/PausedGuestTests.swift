@@ -35,7 +35,6 @@ extension ProtectionTests {
             let ending = try guest.end()
             #expect(ending.primary.end.cause == .stopRequested(signalName: "SIGINT"))
             #expect(guest.freezer.freezes == 0)
-            #expect(!guest.source.isSuspended)
             guest.expectDiscard(ending, cause: "the primary said farewell: protection was ended by SIGINT", "paused")
         }
 
@@ -110,17 +109,17 @@ extension ProtectionTests {
             guest.expectDiscard(ending, cause: "checkpointing failed", "cannot freeze")
         }
 
-        @Test func aHelperThatHangsIsEndedAndTheGuestIsNotSuspendedForEver() throws {
+        @Test(arguments: [true, false])
+        func aHelperThatHangsIsEndedAndNobodyWaitsForEver(whileSuspended isSuspended: Bool) throws {
             let saver = Shared<HelperProcess.Service?>(nil)
             let epochs = Shared(0)
-            let guest = try ProtectedGuest(
-                in: folder,
-                .init(
-                    detectTimeoutMilliseconds: 4000,
-                    whileSuspended: {
-                        epochs.change { $0 += 1 }
-                        if epochs.value == 4 { saver.value?.process.kill(SIGSTOP) }
-                    }, epochWatch: Self.quick))
+            let stop: @Sendable () -> Void = {
+                epochs.change { $0 += 1 }
+                if epochs.value == 4 { saver.value?.process.kill(SIGSTOP) }
+            }
+            var settings = ProtectedGuest.Settings(detectTimeoutMilliseconds: 4000, epochWatch: Self.quick)
+            if isSuspended { settings.whileSuspended = stop } else { settings.whileResumed = stop }
+            let guest = try ProtectedGuest(in: folder, settings)
             saver.set(guest.saver)
             defer { saver.set(nil) }
             let ending = try guest.end()
@@ -128,7 +127,8 @@ extension ProtectionTests {
                 Issue.record("it ended with \(ending.primary.end.cause)")
                 return
             }
-            #expect(why.contains("while the guest is suspended"))
+            #expect(why.contains("a checkpoint has stood still"))
+            #expect(why.contains("while the guest is suspended") == isSuspended)
             #expect(ending.primary.end.fate == .goesOn(.discarded))
             #expect(ending.saved.exit == .signal(SIGKILL), "libxl waits for it, and nobody resumes the guest")
             #expect(guest.output.steps.last == .open)

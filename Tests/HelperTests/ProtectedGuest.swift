@@ -56,6 +56,8 @@ final class ProtectedGuest: Sendable {
         /// Where libxl has given its order; false if it gives up on the guest.
         var suspends: @Sendable () -> Bool = { true }
         var whileSuspended: @Sendable () -> Void = {}
+        /// Where libxl has resumed it, and the helper has not heard of it.
+        var whileResumed: @Sendable () -> Void = {}
         var epochWatch = EpochWatch()
         var guestLeave: @Sendable () -> PrimarySession.GuestLeave? = { nil }
         /// What each side hears when it asks.
@@ -150,6 +152,7 @@ final class ProtectedGuest: Sendable {
                 copies.keep(try source.copy(to: folder("epoch\(epoch)")), epoch)
                 settings.whileSuspended()
             },
+            whileResumed: settings.whileResumed,
             afterEpoch: { [commits] epoch in
                 // The hook begins an epoch only when the one before is committed.
                 commits.set(epoch)

@@ -33,6 +33,7 @@ enum StockStreams {
         _ domain: SimulatedDomain, to stream: OpenFile,
         suspends: @escaping @Sendable () throws -> Bool = { true },
         whileSuspended: @escaping @Sendable (_ epoch: Int) throws -> Void = { _ in },
+        whileResumed: @escaping @Sendable () -> Void = {},
         afterEpoch: @escaping @Sendable (_ epoch: Int) throws -> Bool,
         observe: @escaping @Sendable (HelperMessage) -> Void = { _ in },
         adjust: (inout HelperProcess.Configuration) -> Void = { _ in }
@@ -42,8 +43,7 @@ enum StockStreams {
         var callbacks = HelperProcess.Callbacks()
         callbacks.observe = observe
         callbacks.suspend = {
-            // libxl gives a paused guest a minute, and then gives up.
-            // One that has shut down for another reason is no surprise to it.
+            // libxl gives a paused guest a minute, and one that has crashed no time.
             guard try suspends(), !domain.isPaused, !domain.hasCrashed else { return 0 }
             try domain.suspend()
             try whileSuspended(epoch.current)
@@ -51,6 +51,7 @@ enum StockStreams {
         }
         callbacks.postcopy = {
             domain.resume()
+            whileResumed()
             return 1
         }
         callbacks.checkpoint = {

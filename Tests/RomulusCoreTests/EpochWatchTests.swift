@@ -6,8 +6,8 @@ import Testing
     private func watch() -> Held<EpochWatch> {
         let watch = Held(
             EpochWatch(
-                noticeNanoseconds: .nanoseconds(milliseconds: 1000), limitNanoseconds: .nanoseconds(milliseconds: 3000))
-        )
+                noticeNanoseconds: .nanoseconds(milliseconds: 1000),
+                limitNanoseconds: .nanoseconds(milliseconds: 3000)))
         watch.value.began(at: .milliseconds(0))
         return watch
     }
@@ -51,6 +51,20 @@ import Testing
             Issue.record("it goes on")
             return
         }
+    }
+
+    /// Its output is held as long, and whether it runs or is paused changes nothing.
+    @Test(arguments: [GuestStanding.runs, .paused]) func aCheckpointMayAlsoStandStillWhenTheGuestRunsAgain(
+        guest: GuestStanding
+    ) {
+        let watch = watch()
+        watch.value.saved(at: .milliseconds(2000))
+        #expect(isSaid(watch.value.look(guest, at: .milliseconds(3000))))
+        guard case .end(let why) = watch.value.look(guest, at: .milliseconds(5000)) else {
+            Issue.record("it goes on")
+            return
+        }
+        #expect(why.contains("stood still"))
     }
 
     @Test func theNextCheckpointIsToldOfAnew() {

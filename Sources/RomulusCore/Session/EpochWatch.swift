@@ -7,8 +7,8 @@ public enum GuestStanding: Equatable, Sendable {
     case suspended
 }
 
-/// Whether a checkpoint gets on, from the order to suspend until the guest runs again. libxl waits up to two minutes for a guest that
-/// does not follow, and for ever for a helper that hangs, with the guest's output held all the time.
+/// Whether a checkpoint gets on, from the order to suspend until all of it is on its way. libxl waits up to two minutes for a
+/// guest that does not follow, and for ever for a helper that hangs, with the guest's output held all the time.
 public struct EpochWatch: Sendable {
     public enum Advice: Equatable, Sendable {
         case wait
@@ -22,10 +22,17 @@ public struct EpochWatch: Sendable {
     /// And after so long the run ends. A Linux guest that cannot freeze a task gives that up after 20 seconds.
     public static let limitNanoseconds = Int64.nanoseconds(milliseconds: 30_000)
 
+    private enum Stage {
+        case none
+        case suspending
+        case sending
+    }
+
     private let noticeNanoseconds: Int64
     private let limitNanoseconds: Int64
-    /// The last sign of progress; nil while no checkpoint is under way.
-    private var movedAt: MonotonicTime?
+    private var stage = Stage.none
+    /// The last sign of progress.
+    private var movedAt = MonotonicTime(nanoseconds: 0)
     private var hasSaid = false
 
     public init(
@@ -36,41 +43,46 @@ public struct EpochWatch: Sendable {
     }
 
     public mutating func began(at now: MonotonicTime) {
+        stage = .suspending
         movedAt = now
         hasSaid = false
     }
 
-    public mutating func moved(at now: MonotonicTime) { if movedAt != nil { movedAt = now } }
+    /// The guest has suspended and is copied.
+    public mutating func saved(at now: MonotonicTime) {
+        stage = .sending
+        movedAt = now
+    }
 
-    public mutating func ended() { movedAt = nil }
+    public mutating func moved(at now: MonotonicTime) { movedAt = now }
+
+    public mutating func ended() { stage = .none }
+
+    /// The guest has been told to suspend, and nothing is known of it yet.
+    public var isSuspending: Bool { stage == .suspending }
 
     /// Whether it is worth a look at the guest.
-    public func isDue(at now: MonotonicTime) -> Bool { movedAt.map { now - $0 >= noticeNanoseconds } ?? false }
+    public func isDue(at now: MonotonicTime) -> Bool { stage != .none && now - movedAt >= noticeNanoseconds }
 
     public mutating func look(_ guest: GuestStanding, at now: MonotonicTime) -> Advice {
-        guard isDue(at: now), let movedAt else { return .wait }
-        let isOver = now - movedAt >= limitNanoseconds
-        let seconds = "\((now - movedAt) / 1_000_000_000) s"
-        let limit = "\(limitNanoseconds / 1_000_000_000) s"
-        switch guest {
-        case .paused:
+        guard isDue(at: now) else { return .wait }
+        if stage == .suspending, guest == .paused {
             // Whoever paused it may take their time.
-            self.movedAt = now
+            movedAt = now
             return say(
                 "the guest was paused in the middle of a checkpoint, which waits until it runs again (xl unpause)")
-        case .runs where isOver:
-            return .end("the guest has not suspended for \(seconds)")
-        case .runs:
-            return say(
-                "the guest was told to suspend \(seconds) ago and has not (does it hang, or have a task that cannot be"
-                    + " frozen?): protection ends after \(limit)")
-        case .suspended where isOver:
-            return .end("the checkpoint has stood still for \(seconds) while the guest is suspended")
-        case .suspended:
-            return say(
-                "a checkpoint has stood still for \(seconds) while the guest is suspended (does the save helper or the device"
-                    + " model hang?): protection ends after \(limit)")
         }
+        let still = "for \((now - movedAt) / 1_000_000_000) s"
+        let isDisobedient = stage == .suspending && guest == .runs
+        let what =
+            isDisobedient
+            ? "the guest has not suspended \(still)"
+            : "a checkpoint has stood still \(still)" + (guest == .suspended ? " while the guest is suspended" : "")
+        if now - movedAt >= limitNanoseconds { return .end(what) }
+        let why =
+            isDisobedient
+            ? "does it hang, or have a task that cannot be frozen?" : "does the save helper or the device model hang?"
+        return say("\(what) (\(why)): protection ends after \(limitNanoseconds / 1_000_000_000) s")
     }
 
     private mutating func say(_ text: String) -> Advice {

@@ -48,6 +48,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// From before the guest is suspended until it runs again.
     private var isCheckpointing = false
     private var epochWatch: EpochWatch
+    private var hasStoodStill = false
     /// Of the checkpoint that was begun last.
     private var helperProcess: Int32?
     /// The helper waits for whoever has paused the guest.
@@ -128,7 +129,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             end: end ?? .init(cause: .saveEnded("the relay ended"), fate: .goesOn(.unknown)),
             statistics: telemetry.statistics,
             wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil),
-            isSuspendOrderOut: isCheckpointing && [.runs, .paused].contains(ports.guest.standing()))
+            isSuspendOrderOut: epochWatch.isSuspending && [.runs, .paused].contains(ports.guest.standing()))
     }
 
     /// After `finish`, when the guest has been seen to: a backup that still asks its arbiter, and is not told by that, hears the
@@ -224,15 +225,17 @@ public final class PrimaryRelay: @unchecked Sendable {
         watchEpoch()
     }
 
-    /// Whether the checkpoint under way gets on. A guest that is frozen waits for others than its helper, and so does one whose pages
-    /// wait for the link.
+    /// Whether the checkpoint under way gets on. A guest that is frozen waits for others than its helper, and so do pages that wait
+    /// for the link.
     private func watchEpoch() {
-        if session.isFrozen || isGuestPaused || ring.freeBytes == 0 { epochWatch.moved(at: .now) }
+        if session.isFrozen || isGuestPaused || writer.hasWork(ring) { epochWatch.moved(at: .now) }
         guard epochWatch.isDue(at: .now), let guest = ports.guest.standing() else { return }
         switch epochWatch.look(guest, at: .now) {
         case .wait: break
         case .say(let text): log.warning(text)
-        case .end(let why): saveEnded(why)
+        case .end(let why):
+            hasStoodStill = true
+            saveEnded(why)
         }
     }
 
@@ -405,6 +408,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             telemetry.sent(
                 EpochSize(pages: pages, streamBytes: streamBytes, linkBytes: writer.takeStreamBytes()))
             epochsStaged = epochsStaged.next
+            if !isCheckpointing { epochWatch.ended() }
             if writer.isFramed {
                 let message = Message.epochEnd(epochsStaged, streamBytes: streamBytes)
                 if session.mayEndEpoch { writer.queue(message, then: .epochEndSent) } else { firstEpochEnd = message }
@@ -469,17 +473,17 @@ public final class PrimaryRelay: @unchecked Sendable {
                 isGuestPaused = isPaused
                 guard isPaused, !session.isFrozen else { break }
                 log.note(
-                    "the guest is paused (xl pause): no epoch is taken until it runs again (xl unpause); its replica stays as it is"
-                )
+                    "the guest is paused (xl pause): no epoch is taken until it runs again (xl unpause); its replica stays"
+                        + " as it is")
             case .message(.guestTaken):
                 perform(session.handle(.guestLeft(.taken), now: .now))
             case .message(.suspended):
                 pacer.epochBegan()
-                epochWatch.moved(at: .now)
+                epochWatch.saved(at: .now)
                 perform(session.handle(.guestSuspended, now: .now))
             case .message(.resumed(let times)):
                 isCheckpointing = false
-                epochWatch.ended()
+                if epochsStaged >= times.epoch { epochWatch.ended() } else { epochWatch.moved(at: .now) }
                 telemetry.resumed(times)
             case .nothing: return
             case .closed:
@@ -623,26 +627,27 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// libxl's own limits: a minute for the order to be taken, and one for the suspension.
     private static let givingUpNanoseconds: Int64 = 125_000_000_000
 
-    /// A helper that hangs keeps libxl, and with it whoever would resume the guest.
+    /// A helper that hangs keeps libxl, and with it whoever would resume the guest. One that waits for a guest to suspend will end.
     private func freeGuest() {
         guard case .goesOn? = end?.fate, let helperProcess else { return }
-        let deadline = MonotonicTime.now + Self.freeingNanoseconds
+        let deadline = MonotonicTime.now + (hasStoodStill ? Self.hangingNanoseconds : Self.endingNanoseconds)
         while !hasSaveReturned, MonotonicTime.now < deadline {
             polls.reset()
             let returned = polls.add(saveReturned.raw, reading: true)
             polls.wait(until: deadline)
             hasSaveReturned = polls.isReady(returned)
         }
-        guard !hasSaveReturned, ports.guest.standing() == .suspended else { return }
         readReports()
-        guard isHelperHere else { return }
-        log.warning(
-            "the save helper hangs and the guest is suspended: the helper is killed, so that the guest is resumed")
+        let isWaiting = epochWatch.isSuspending && ports.guest.standing() != .suspended
+        guard !hasSaveReturned, isHelperHere, !isWaiting else { return }
+        log.warning("the save helper hangs: it is killed, so that xl goes on and resumes the guest if it is suspended")
         kill(helperProcess, SIGKILL)
     }
 
-    /// A host that is busy may take its time without hanging.
-    private static let freeingNanoseconds: Int64 = 10_000_000_000
+    /// What a helper may take to end that was told to, and one that has not moved for long already. A host that is busy may take
+    /// its time without hanging.
+    private static let endingNanoseconds: Int64 = 20_000_000_000
+    private static let hangingNanoseconds: Int64 = 10_000_000_000
 
     /// Finishes the frame under way, and waits until the backup has answered a farewell with its own.
     private func sayLastWords() {
