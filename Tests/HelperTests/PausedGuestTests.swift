@@ -17,18 +17,19 @@ extension ProtectionTests {
                 in: folder,
                 .init(
                     detectTimeoutMilliseconds: 400, engine: engine,
+                    // More than what a guest gets that was paused with an order under way.
                     epochWatch: EpochWatch(
                         noticeNanoseconds: .nanoseconds(milliseconds: 100),
-                        limitNanoseconds: .nanoseconds(milliseconds: 300))))
+                        limitNanoseconds: .nanoseconds(milliseconds: 2500))))
             try guest.waitForCommits(3)
             let said = try StandardError.captured {
                 #expect(guest.source.pause())
                 usleep(300_000)
                 let asked = guest.suspendRequests.count
-                usleep(1_200_000)
+                usleep(3_000_000)
                 #expect(guest.suspendRequests.count == asked, "a paused guest was told to suspend")
                 #expect(guest.source.unpause())
-                try guest.waitForCommits(guest.commitsSeen + 3)
+                do { try guest.waitForCommits(guest.commitsSeen + 3) } catch { Issue.record("\(error)") }
             }
             #expect(said.components(separatedBy: "the guest is paused (xl pause)").count == 2, "\(said)")
             guest.interrupt()
