@@ -89,6 +89,7 @@ COMMON = (
     PRIMARY + r"warning: no arbiter: when the link to the backup fails, ",
     PRIMARY + r"protected: each epoch is acknowledged by the backup$",
     # As every run that is kept to go back to.
+    PRIMARY + r"warning: the guest was paused in the middle of a checkpoint, which waits until it runs again \(xl unpause\)$",
     PRIMARY + r"the guest is paused \(xl pause\): no epoch is taken until it runs again \(xl unpause\); its replica stays as it is$",
     # The lab's hosts are slow.
     PRIMARY + r"an epoch took longer than the period of \d+ ms, so the next began at once \(\d+ so far\)$",
