@@ -44,7 +44,8 @@ public final class ShapeWatch: Sendable {
     public func close() {
         shared.isClosed.store(true, ordering: .releasing)
         wakeUp.signal()
-        thread.join()
+        // A xenstore that does not answer is nobody to wait for.
+        thread.join(milliseconds: 1000)
     }
 
     deinit { close() }
