@@ -149,6 +149,25 @@ import Testing
         #expect(backup.settle(for: .primary) == .settled)
     }
 
+    /// The other host has taken the guest over, and is protected itself by now.
+    @Test func aWordOfARunThatIsLongOverGivesNobodyTheGuest() throws {
+        let old = arbiter("romulus/later")
+        try old.prepare(.primary)
+        #expect(isGranted(decide(old, .primary)))
+        let later = arbiter("romulus/later", run: "2f", host: "hostb")
+        try later.prepare(.primary)
+        for word in [AdminWord.yield, .resume] {
+            guard case .verdict(.refused(let why)) = old.settle(word, by: .primary, guest: "web", Log(guest: "web"))
+            else {
+                Issue.record("\(word): two copies")
+                return
+            }
+            #expect(why.contains("a later run"))
+        }
+        old.stopKeeping()
+        later.stopKeeping()
+    }
+
     @Test func aWordThatEtcdCouldNotHearIsToldItWhenItIsBack() throws {
         let server = TestEtcd()
         let (primary, backup) = (arbiter("romulus/untold", server), arbiter("romulus/untold", host: "hostb", server))

@@ -31,6 +31,8 @@ public enum Settlement: Equatable, Sendable {
     case settled
     /// It had been decided, for the other winner.
     case contradicted(String)
+    /// A later run has begun: whose the guest is, is no longer this run's to say.
+    case superseded(String)
     /// The other side does not know: what it may do.
     case untold(String)
 }
@@ -51,6 +53,7 @@ extension Arbiter {
         switch settle(for: word == .resume ? side : other) {
         case .settled: return .word(word, isTold: true)
         case .contradicted(let why): return .verdict(word == .resume ? .refused(why) : .granted(why))
+        case .superseded(let why): return .verdict(.refused(why))
         case .untold(let danger):
             let opposite = word == .resume ? "yield" : "resume"
             log.warning("\(danger): say romulus \(opposite) \(guest) on the other host too, as soon as it is reached")

@@ -69,13 +69,21 @@ public final class ArbiterDesk: @unchecked Sendable {
 
     /// The admin's word in place of the arbiter's, unless that has answered already. A copy that is given up is given up only
     /// when nobody is about to turn the other host off on its behalf.
-    public func settle(_ word: AdminWord) throws(SystemError) {
-        self.word.withLock { $0 = $0 ?? word }
+    ///
+    /// - Returns: false where the opposite was said before, and is carried out.
+    @discardableResult
+    public func settle(_ word: AdminWord) throws(SystemError) -> Bool {
+        let first = self.word.withLock { first in
+            first = first ?? word
+            return first
+        }
+        guard first == word else { return false }
         switch word {
         case .resume: isCancelled.store(true, ordering: .relaxed)
         case .yield: isWithdrawn.store(true, ordering: .relaxed)
         }
         try ask()
+        return true
     }
 
     /// Nothing more is to be begun.

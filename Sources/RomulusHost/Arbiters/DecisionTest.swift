@@ -29,17 +29,30 @@ extension Configuration {
         do throws(ArbiterError) {
             let target = try fenceTarget(of: peer)
             let whose = fencePeers.isEmpty ? "fence_options" : "fence_options.\(target.peer)"
-            return (
-                target.order,
-                [
-                    .ok(
-                        "\(whose) is for \(peer), and this host goes \(target.order.rawValue)"
-                            + (target.order == .first ? "" : ", \(fenceDelay) ms later"))
-                ]
-            )
+            let told = CheckLine.ok(
+                "\(whose) is for \(peer), and this host goes \(target.order.rawValue)"
+                    + (target.order == .first ? "" : ", \(fenceDelay) ms later"))
+            return (target.order, [told] + objections(to: target, whose))
         } catch {
             return (nil, [.problem("\(error)")])
         }
+    }
+
+    private func objections(to target: FenceTarget, _ whose: String) -> [CheckLine] {
+        var lines: [CheckLine] = []
+        if target.order == .second, fenceDelay <= detectTimeoutMilliseconds {
+            lines.append(
+                .problem(
+                    "this host goes second, and fence_delay_ms = \(fenceDelay) leaves the first one no time: both may be turned off;"
+                        + " remove it, or make it longer than the agent takes"))
+        }
+        if target.options.contains(where: { $0.hasPrefix("delay=") }) {
+            lines.append(
+                .problem(
+                    "\(whose) has a delay of the agent's own: remove it, for which host goes first is fence_order's to say"
+                ))
+        }
+        return lines
     }
 
     /// What is wrong with the file that it was read from: a secret in it that everybody may read.

@@ -11,6 +11,8 @@ struct FenceArbiter: Arbiter {
 
     /// Between two calls of the agent, and two looks at what another process of this host has heard from it.
     private static let betweenCalls = 1000, betweenLooks = 100  // ms
+    /// Longer than two calls of another process: it stands still.
+    private var longestTurn: Int64 { .nanoseconds(milliseconds: 2 * agent.timeoutMilliseconds + 5000) }
 
     /// - Parameter target: with the agent's options for the peer.
     init(_ configuration: Configuration, _ target: FenceTarget, directory: String = RunLock.directory) {
@@ -31,7 +33,9 @@ struct FenceArbiter: Arbiter {
     ) -> ArbiterVerdict? {
         func isOver() -> Bool { isWithdrawn() || isCancelled() }
         let askedAt = MonotonicTime.now
-        let actsAt = askedAt + .nanoseconds(milliseconds: delayMilliseconds)
+        // The first may have been as far from the switch as this host: its time begins when the switch is reached.
+        var reachedAt: MonotonicTime?
+        var triedAt = askedAt
         var reasons = Reasons()
         if delayMilliseconds > 0 {
             note(
@@ -40,18 +44,26 @@ struct FenceArbiter: Arbiter {
         }
         while !isOver() {
             if turn.wasOff(since: askedAt) { return .granted("\(agent) has turned the other host off") }
-            guard let held = turn.take() else {
+            guard let held = turn.take() ?? (MonotonicTime.now - triedAt > longestTurn ? turn.insist() : nil) else {
                 pause(milliseconds: Self.betweenLooks, isOver)
                 continue
             }
-            let answer = withExtendedLifetime(held) { ask(askedAt, actsAt: actsAt, isCancelled) }
+            let actsAt =
+                delayMilliseconds == 0 ? askedAt : reachedAt.map { $0 + .nanoseconds(milliseconds: delayMilliseconds) }
+            let answer = withExtendedLifetime(held) {
+                ask(askedAt, acts: actsAt.map { MonotonicTime.now >= $0 } ?? false, isCancelled)
+            }
+            triedAt = .now
             switch answer {
             case .off(let why): return .granted(why)
-            case .on(let why):
-                if isCancelled() { return nil }
-                if let why { reasons.tell("\(agent) has not turned the other host off (\(why)); trying again", note) }
+            case .on: reachedAt = reachedAt ?? .now
+            case .unknown: reachedAt = nil
             }
-            let left = (actsAt - .now).inMilliseconds
+            if isCancelled() { return nil }
+            if let why = answer.complaint {
+                reasons.tell("\(agent) has not turned the other host off (\(why)); trying again", note)
+            }
+            let left = reachedAt.map { ($0 + .nanoseconds(milliseconds: delayMilliseconds) - .now).inMilliseconds } ?? 0
             pause(milliseconds: left > 0 ? min(left, Self.betweenCalls) : Self.betweenCalls, isOver)
         }
         return nil
@@ -61,17 +73,31 @@ struct FenceArbiter: Arbiter {
         case off(String)
         /// Nil where it was not to be turned off yet.
         case on(String?)
+        case unknown(String)
+
+        var complaint: String? {
+            switch self {
+            case .off: nil
+            case .on(let why): why
+            case .unknown(let why): why
+            }
+        }
     }
 
     /// A host that is off already needs no waiting for: only `status` is proof, and it asks for no more than that before.
-    private func ask(_ askedAt: MonotonicTime, actsAt: MonotonicTime, _ isCancelled: () -> Bool) -> Answer {
+    private func ask(_ askedAt: MonotonicTime, acts: Bool, _ isCancelled: () -> Bool) -> Answer {
         if turn.wasOff(since: askedAt) { return .off("\(agent) has turned the other host off") }
-        let off = MonotonicTime.now >= actsAt ? agent.run(.off, isCancelled: isCancelled) : nil
-        guard agent.run(.status, isCancelled: isCancelled).status == FenceAgent.isOff else {
+        let off = acts ? agent.run(.off, isCancelled: isCancelled) : nil
+        let status = agent.run(.status, isCancelled: isCancelled)
+        switch status.status {
+        case FenceAgent.isOff:
+            turn.noteOff()
+            return .off("\(agent) \(off == nil ? "says that the other host is off" : "has turned the other host off")")
+        case FenceAgent.isOn:
             return .on(off.map { $0.status == 0 ? "it says that the other host is still on" : $0.complaint })
+        default:
+            return .unknown(off.map { $0.status == 0 ? status.complaint : $0.complaint } ?? status.complaint)
         }
-        turn.noteOff()
-        return .off(off == nil ? "\(agent) says that the other host is off" : "\(agent) has turned the other host off")
     }
 
     func end(for side: Side) {}
@@ -85,6 +111,7 @@ extension FenceArbiter {
     /// Why there is none for this peer is known before it is asked anything.
     static func made(_ configuration: Configuration, _ peer: RunPeer) throws(ArbiterError) -> FenceArbiter {
         let target = try configuration.fenceTarget(of: peer)
+        if configuration.fenceOrder == nil { try FenceTurn(peer: target.peer).keep(target.order) }
         if configuration.fencePeers.isEmpty, let address = peer.connection?.peer { BoundPeer().bind(address) }
         return FenceArbiter(configuration, target)
     }

@@ -49,7 +49,7 @@ extension Configuration {
             return ("other", fenceOptions)
         }
         let found = fencePeers.filter { settings in
-            if settings.host == peer.name { return true }
+            if settings.key == peer.name || settings.host == peer.name { return true }
             guard let address = peer.connection?.peer else { return false }
             return HostAddress(settings.host) == address || resolve(settings.host).contains(address)
         }

@@ -30,6 +30,24 @@ struct FenceTurn: Sendable {
         fileprivate init(file: consuming Descriptor?) { self.file = file }
     }
 
+    /// Two runs of a pair may go over two networks, whose addresses order the hosts differently.
+    func keep(_ order: FenceOrder) throws(ArbiterError) {
+        let path = record + ".order"
+        guard let text = try? FileContents.read(path, limitBytes: 16) else {
+            FileContents.replace(with: Array(order.rawValue.utf8), at: path, mode: 0o600)
+            return
+        }
+        guard String(decoding: text, as: UTF8.self) == order.rawValue else {
+            throw ArbiterError(
+                "by the addresses of this connection this host would go \(order.rawValue), and by those of an earlier one it does"
+                    + " not: set fence_order = \"first\" in /etc/xen/romulus.conf on one of the two hosts and \"second\" on the"
+                    + " other")
+        }
+    }
+
+    /// Better two calls than none: whoever has the turn stands still.
+    func insist() -> Held { Held(file: nil) }
+
     /// Nil while another process asks.
     func take() -> Held? {
         let raw = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)

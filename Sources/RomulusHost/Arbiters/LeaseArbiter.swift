@@ -224,12 +224,13 @@ final class LeaseArbiter: Arbiter {
             guard let record = found[key] else {
                 return .untold("etcd knows nothing of this run, and cannot be told what you have said")
             }
+            guard self.winner(in: record) != nil else { return .superseded("etcd has `\(record)', a later run") }
             return .contradicted("etcd has `\(record)', whatever the admin says")
         } catch {
             untold.withLock { $0 = winner }
             return .untold(
-                "etcd could not be told what you have said (\(error)) and is tried again; until it knows, it may give the guest"
-                    + " to the other host")
+                "etcd could not be told what you have said (\(error)); until it knows, it may give the guest to the other host"
+            )
         }
     }
 
@@ -238,9 +239,11 @@ final class LeaseArbiter: Arbiter {
         while true {
             switch settle(for: winner) {
             case .settled: return log.note("etcd has been told what you have said")
-            case .contradicted(let why):
+            case .contradicted(let why), .superseded(let why):
                 return log.error("\(why): look at both hosts, for two copies may run; keep one")
-            case .untold: pause(milliseconds: 1000) { false }
+            case .untold(let danger):
+                guard untold.withLock({ $0 }) != nil else { return log.error(danger) }
+                pause(milliseconds: 1000) { false }
             }
         }
     }
