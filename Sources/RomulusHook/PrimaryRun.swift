@@ -77,7 +77,9 @@ enum PrimaryRun {
 
         let leftovers = try Leftovers.found(of: domain.id)
         let wasKilled = leftovers.areThere || lock.notedDomain == domain.id
-        if let objection = objection(to: facts, domain.id, guest: guest, hasLeftovers: wasKilled) {
+        if let objection = objection(
+            to: facts, domain.id, guest: guest, hasLeftovers: wasKilled, hadReplica: lock.notedDomain == domain.id)
+        {
             throw Refusal(objection)
         }
         lock.note(replicaOf: nil)
@@ -93,19 +95,26 @@ enum PrimaryRun {
         takeOver(&info)
         let outcome = try runStock(domain, &info, relay, configuration.plugins)
         letGoOn(domain, outcome)
-        relay.tellBackup()
         relay.close()
         protection.end(outcome.end)
         plugins.close()
-        return conclude(domain, outcome, log)
+        let code = conclude(domain, outcome, log)
+        relay.tellBackup()
+        if !outcome.wasFarewellHeard { Transport.end() }
+        return code
     }
 
     /// A copy that stands still with its output held is one that an earlier run's guard has stopped, because the backup
     /// takes over: whose turn it is nobody here knows.
     static func objection(
-        to facts: Domain.Facts, _ id: UInt32, guest: String, hasLeftovers: Bool
+        to facts: Domain.Facts, _ id: UInt32, guest: String, hasLeftovers: Bool, hadReplica: Bool
     ) -> String? {
         guard hasLeftovers, facts.isPaused || facts.state == .suspended else { return nil }
+        guard hadReplica || facts.isPaused else {
+            return
+                "an earlier xl remus was killed before its backup had a replica, and the guest stands still: romulus resume"
+                + " \(guest) lets it go on; then start xl remus again"
+        }
         return
             "an earlier xl remus was killed, and the copy here stands still because the backup takes over: look there"
             + " with xl list; if the guest runs there, remove this copy with xl destroy \(id); only if it does not, and"
@@ -189,12 +198,15 @@ enum PrimaryRun {
     /// it fails xl tries again, and says why.
     private static func letGoOn(_ domain: Domain, _ outcome: PrimaryRelay.Outcome) {
         guard case .goesOn = outcome.end.fate, domain.state == .suspended else { return }
+        guard outcome.isSuspensionOurs else {
+            mustNotResume = true
+            return
+        }
         _ = Stock.resume(domain.context, domain.id, 1, nil)
     }
 
     private static func conclude(_ domain: Domain, _ outcome: PrimaryRelay.Outcome, _ log: Log) -> Int32 {
         log.note(outcome.statistics.summary(at: .now))
-        if !outcome.wasFarewellHeard { Transport.end() }
         log.write(verdict(outcome, domain))
         if outcome.end.cause == .guestLeft(.taken) { mustNotResume = true }
         if case .goesOn = outcome.end.fate, outcome.isSuspendOrderOut { awaitLateSuspension(domain, log) }

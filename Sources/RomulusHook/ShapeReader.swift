@@ -18,25 +18,30 @@ final class ShapeReader: @unchecked Sendable {
 
     deinit { xc_interface_close(interface) }
 
-    /// - Returns: nil where the domain has gone, or is going.
+    /// - Returns: nil where the domain has gone, or is going, or xenstore does not answer.
     func shape() -> GuestShape? {
         var info = xc_dominfo_t()
         guard let interface, xc_domain_getinfo(interface, domainID, 1, &info) == 1, info.domid == domainID,
-            info.dying == 0
+            info.dying == 0, let devices = devices()
         else { return nil }
         return GuestShape(devices: devices, processors: processors, mostMemoryKiB: UInt64(info.max_memkb))
     }
 
-    private var devices: Set<String> {
+    private func devices() -> Set<String>? {
         let path = "/libxl/\(domainID)/device"
-        return Set(
-            store.entries(of: path).flatMap { kind in store.entries(of: "\(path)/\(kind)").map { "\(kind) \($0)" } })
+        var devices: Set<String> = []
+        guard let kinds = store.entries(of: path) else { return nil }
+        for kind in kinds {
+            guard let numbers = store.entries(of: "\(path)/\(kind)") else { return nil }
+            devices.formUnion(numbers.map { "\(kind) \($0)" })
+        }
+        return devices
     }
 
     private var processors: [Int: Bool] {
         let path = "/local/domain/\(domainID)/cpu"
         var processors: [Int: Bool] = [:]
-        for entry in store.entries(of: path) {
+        for entry in store.entries(of: path) ?? [] {
             if let number = Int(entry), let availability = store.read("\(path)/\(entry)/availability") {
                 processors[number] = availability == "online"
             }

@@ -54,6 +54,8 @@ final class LocalOrphan: OrphanHost {
     func pause() -> Bool { xen.pause(guest.id) }
     var hasReplica: Bool { lock.notedDomain == guest.id }
     func forgetReplica() { lock.note(replicaOf: nil) }
+    var isSecured: Bool { lock.isNotedSecured }
+    func noteSecured() { lock.noteSecured() }
     func say(_ text: String) { Log(guest: guest.name, events: .standard).error(text) }
     var id: UInt32 { guest.id }
     func wait(milliseconds: Int) { usleep(useconds_t(milliseconds * 1000)) }

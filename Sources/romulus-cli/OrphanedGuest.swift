@@ -13,6 +13,9 @@ protocol OrphanHost: AnyObject {
     /// The run that was killed had a replica, which may run by now.
     var hasReplica: Bool { get }
     func forgetReplica()
+    /// Whether `secure` has seen to it since that run was killed.
+    var isSecured: Bool { get }
+    func noteSecured()
     func say(_ text: String)
     var id: UInt32 { get }
     func wait(milliseconds: Int)
@@ -63,10 +66,12 @@ struct OrphanedGuest {
 
     /// Where nobody else has: a guard that was killed together with its xl looks after nothing.
     func secure() throws {
-        guard host.hasReplica, let state = host.state, !state.hasEnded, !state.isPaused else { return }
+        guard host.hasReplica, !host.isSecured, let state = host.state, !state.hasEnded else { return }
+        if state.isPaused { return host.noteSecured() }
         guard host.pause() else {
             throw failure("xl remus was killed and the copy here could not be paused: stop it, the backup takes over")
         }
+        host.noteSecured()
         host.say(
             "xl remus was killed: the backup takes over; the copy here is paused: remove it with xl destroy \(host.id) once the"
                 + " guest runs there")

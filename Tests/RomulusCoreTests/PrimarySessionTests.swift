@@ -474,6 +474,17 @@ import Testing
                 == .end(.init(cause: .replicaLacks("vif 1 has come"), fate: .goesOn(.discarded))))
     }
 
+    @Test func withAStockBackupAStopDoesNotWaitForAGuestThatIsPaused() {
+        let session = session(isUnsafeAccepted: true)
+        _ = session.handle(.firstCheckpointSent, now: .milliseconds(0))
+        _ = session.handle(.epochSent, now: .milliseconds(1))
+        #expect(session.handle(.epochPutOff, now: .milliseconds(2)) == [])
+        #expect(session.handle(.stopRequested(signalName: "SIGINT"), now: .milliseconds(3)) == [])
+        #expect(
+            session.handle(.epochPutOff, now: .milliseconds(4)).last
+                == .end(.init(cause: .stopRequested(signalName: "SIGINT"), fate: .goesOn(.unknown))))
+    }
+
     @Test func withAStockBackupThatToo() {
         let session = session(isUnsafeAccepted: true)
         _ = session.handle(.firstCheckpointSent, now: .milliseconds(0))

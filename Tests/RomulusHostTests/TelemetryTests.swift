@@ -159,7 +159,8 @@ import Testing
         #expect(
             lines == [
                 "romulus_replica_ready{guest=\"web\"} 1", "romulus_replica_deciding{guest=\"web\"} 0",
-                "romulus_replica_epoch{guest=\"web\"} 7", "romulus_replica_silence_seconds{guest=\"web\"} 0.25",
+                "romulus_last_epoch_timestamp_seconds{guest=\"web\"} 0", "romulus_replica_epoch{guest=\"web\"} 7",
+                "romulus_replica_silence_seconds{guest=\"web\"} 0.25",
             ])
     }
 

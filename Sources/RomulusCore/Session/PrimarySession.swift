@@ -189,6 +189,10 @@ public struct PrimarySession: Sendable {
             return firstCheckpointSent()
         case .epochSent:
             return epochSent()
+        case .epochPutOff:
+            // A stop that waits for an epoch's end would wait for the admin.
+            guard case .stock = phase, let stopCause else { return [] }
+            return end(stopCause, .goesOn(.unknown))
         case .linkBroken(let reason):
             return suspect(.linkBroken(reason), isLinkUsable: false)
         case .stopRequested(let signalName):

@@ -14,6 +14,8 @@ extension PrimarySession {
         case firstCheckpointSent
         /// All of an epoch, CHECKPOINT_END (and EPOCH_END) included, has been written.
         case epochSent
+        /// The guest is paused, and its next epoch waits for that to end. Told again as long as that is so.
+        case epochPutOff
         case linkBroken(String)
         case stopRequested(signalName: String)
         case guestLeft(GuestLeave)

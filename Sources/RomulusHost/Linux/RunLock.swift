@@ -38,12 +38,23 @@ public final class RunLock {
         if pwrite(file.raw, text, text.count, 0) == text.count { ftruncate(file.raw, text.count) }
     }
 
-    /// Nil where a run has ended by itself, or had no replica yet.
-    public var notedDomain: UInt32? {
-        var text = [UInt8](repeating: 0, count: 16)
-        let count = pread(file.raw, &text, text.count, 0)
-        return UInt32(String(decoding: text.prefix(max(count, 0)), as: UTF8.self).filter(\.isNumber))
+    /// The copy of the run that was killed has been paused. Whoever lets it run after that has decided.
+    public func noteSecured() {
+        guard let domainID = notedDomain else { return }
+        let text = Array("\(domainID) secured\n".utf8)
+        _ = pwrite(file.raw, text, text.count, 0)
     }
+
+    public var isNotedSecured: Bool { noted.filter(\.isLetter) == "secured" }
+
+    private var noted: String {
+        var text = [UInt8](repeating: 0, count: 32)
+        let count = pread(file.raw, &text, text.count, 0)
+        return String(decoding: text.prefix(max(count, 0)), as: UTF8.self)
+    }
+
+    /// Nil where a run has ended by itself, or had no replica yet.
+    public var notedDomain: UInt32? { UInt32(noted.filter(\.isNumber)) }
 
     /// Whether some process holds it. One that is about to take it may find it taken, for that moment.
     public static func isHeld(_ name: String) -> Bool {

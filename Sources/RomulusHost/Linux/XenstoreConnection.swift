@@ -24,10 +24,13 @@ public final class XenstoreConnection: @unchecked Sendable {
         return String(decoding: UnsafeRawBufferPointer(start: bytes, count: Int(length)), as: UTF8.self)
     }
 
-    /// What is below a path; nothing where that is not there, or xenstore does not answer.
-    public func entries(of path: String) -> [String] {
+    /// What is below a path; nil where xenstore does not answer.
+    public func entries(of path: String) -> [String]? {
         var count: UInt32 = 0
-        guard let handle, let entries = xs_directory(handle, Self.noTransaction, path, &count) else { return [] }
+        guard let handle else { return nil }
+        guard let entries = xs_directory(handle, Self.noTransaction, path, &count) else {
+            return errno == ENOENT ? [] : nil
+        }
         defer { free(entries) }
         return (0..<Int(count)).compactMap { entries[$0].map { String(cString: $0) } }
     }

@@ -44,7 +44,7 @@ public final class NetbufRecord: Sendable {
     private func renamed() -> [String: Int] {
         let backends = "/local/domain/0/backend/vif/\(domainID)"
         var names: [String: Int] = [:]
-        for entry in connection.entries(of: backends) {
+        for entry in connection.entries(of: backends) ?? [] {
             if let device = Int(entry), let name = connection.read("\(backends)/\(entry)/vifname") {
                 names[name] = device
             }

@@ -64,7 +64,7 @@ final class NetbufSetup: Sendable {
     /// The buffering device's name; nil while the script has not ended.
     var result: Result<String, NetworkBufferError>? { outcome.ifb.withLock { $0 } }
 
-    func wait() { thread.join() }
+    func wait(milliseconds: Int) { thread.join(milliseconds: milliseconds) }
 }
 
 /// What xenstore knows of a guest's network devices.

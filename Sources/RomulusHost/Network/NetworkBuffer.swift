@@ -280,7 +280,9 @@ public final class NetworkBuffer: OutputBuffer {
 
     public func releaseEverything() {
         guard !isOver else { return }
-        for setup in comingUp { setup.wait() }
+        for one in buffered { try? socket.command(.releaseIndefinite, one.ifb) }
+        // A plug that comes up later than that holds nothing before it is told to.
+        for setup in comingUp { setup.wait(milliseconds: 2000) }
         takeWhatIsUp()
         isOver = true
         for one in buffered { try? socket.command(.releaseIndefinite, one.ifb) }

@@ -96,6 +96,7 @@ public final class BackupRelay: @unchecked Sendable {
     private var freeBuffers: [EpochBuffer]
     private var backQueue: [UInt8] = []
     private var isBackUsable: Bool
+    private var metrics: BackupMetrics
     private var end: BackupSession.End?
     private let startedAt = MonotonicTime.now
     private var lastHeardAt = MonotonicTime.now
@@ -141,6 +142,7 @@ public final class BackupRelay: @unchecked Sendable {
         self.link = link
         self.back = back
         self.configuration = configuration
+        metrics = BackupMetrics(guest: configuration.guest)
         self.ports = ports
         self.log = log
         isBackUsable = back >= 0
@@ -246,17 +248,20 @@ public final class BackupRelay: @unchecked Sendable {
             perform(session.handle(.stopRequested(signalName: name), now: .now))
         }
         if polls.isReady(suspicionIndex) || ports.suspicion?.deadline != nil { hearSecondOpinion() }
-        if isListening { readWhatIsLate() }
+        if isListening, canTakeIn { readWhatIsLate() }
         perform(session.timePassed(now: .now))
         tellMetrics()
     }
 
     private func tellMetrics() {
-        guard let file = ports.metrics else { return }
-        let metrics = BackupMetrics(
-            guest: configuration.guest, state: state, epoch: session.lastEpoch,
-            silenceNanoseconds: .now - lastHeardAt)
-        file.update { metrics.text }
+        if session.lastEpoch != metrics.epoch { metrics.lastEpochTime = Int64(time(nil)) }
+        metrics.epoch = session.lastEpoch
+        metrics.state = state
+        ports.metrics?.update { [metrics, lastHeardAt] in
+            var metrics = metrics
+            metrics.silenceNanoseconds = .now - lastHeardAt
+            return metrics.text
+        }
     }
 
     /// This thread may have overslept: what has come meanwhile, a farewell perhaps, is read before the primary is given up.
@@ -293,10 +298,11 @@ public final class BackupRelay: @unchecked Sendable {
             admin.answer(isTaken ? "ok" : "nothing to decide: the primary is heard")
             return perform(actions)
         }
-        admin.answer("ok")
         do throws(SystemError) {
-            try desk().settle(word)
+            let isTaken = try desk().settle(word)
+            admin.answer(isTaken ? "ok" : "the opposite was said before, and is carried out")
         } catch {
+            admin.answer("ok")
             perform(session.handle(.adminSaid(word), now: .now))
         }
     }
@@ -345,6 +351,7 @@ public final class BackupRelay: @unchecked Sendable {
 
     private func receive() {
         let memory = receiveMemory.bytes
+        guard received.count < memory.count else { return digest() }
         if received.upperBound == memory.count {
             // Frames fit into the buffer several times over, so there is always room in front.
             memory.copyMemory(from: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(memory)[received]))

@@ -124,11 +124,16 @@ public final class PrimaryRelay: @unchecked Sendable {
         saveReturned.signal()
         thread?.join()
         // The helper may have frozen a guest that goes on while the thread was busy; by now it is gone, and freezes no more.
-        if case .goesOn? = end?.fate { thaw() }
+        switch end?.fate {
+        case .goesOn, .hasLeft: thaw()
+        case .yields, nil: break
+        }
+        if isHelperHere { readReports() }
         return Outcome(
             end: end ?? .init(cause: .saveEnded("the relay ended"), fate: .goesOn(.unknown)),
             statistics: telemetry.statistics,
             wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil),
+            isSuspensionOurs: isCheckpointing || !isHelperOurs,
             isSuspendOrderOut: epochWatch.isSuspending && [.runs, .paused].contains(ports.guest.standing()))
     }
 
@@ -221,6 +226,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         undoLateFreeze()
         if let leave = guestLeave() { perform(session.handle(.guestLeft(leave), now: .now)) }
         if let lack = ports.shape?.lack { perform(session.handle(.replicaLacks(lack), now: .now)) }
+        if isGuestPaused { perform(session.handle(.epochPutOff, now: .now)) }
         watchOutput()
         watchEpoch()
     }
@@ -252,7 +258,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         guard leave == .taken else { return leave }
         // The helper says that it suspends the guest before it does. One that is not ours says nothing.
         if isHelperHere { readReports() }
-        return isCheckpointing || !isHelperOurs ? ports.guest.leave(true) : leave
+        return ports.guest.leave(isCheckpointing || !isHelperOurs)
     }
 
     /// A save also ends because the guest has gone, and then that is the news.
@@ -294,7 +300,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         switch ports.arbiter?.takeAnswer() {
         case .verdict(let verdict): perform(session.handle(.verdict(verdict), now: .now))
         case .word(let word, let isTold):
-            isBackupToBeTold = !isTold
+            // Whom etcd or a plugin tells hears no farewell while it asks.
+            isBackupToBeTold = !isTold && configuration.session.arbiter == .fence
             perform(session.handle(.adminSaid(word), now: .now))
         case .withdrawn, nil: break
         }
@@ -304,11 +311,12 @@ public final class PrimaryRelay: @unchecked Sendable {
         guard let admin = ports.admin, let request = admin.receive() else { return }
         guard let word = request.word else { return admin.answer(status.json.encoded()) }
         guard session.isFrozen else { return admin.answer("nothing to decide: the guest is not frozen") }
-        admin.answer("ok")
         do throws(SystemError) {
             guard let arbiter = ports.arbiter else { throw SystemError("no arbiter", code: ENOENT) }
-            try arbiter.settle(word)
+            let isTaken = try arbiter.settle(word)
+            admin.answer(isTaken ? "ok" : "the opposite was said before, and is carried out")
         } catch {
+            admin.answer("ok")
             perform(session.handle(.adminSaid(word), now: .now))
         }
     }
@@ -471,7 +479,7 @@ public final class PrimaryRelay: @unchecked Sendable {
                 epochWatch.began(at: .now)
             case .message(.paused(let isPaused)):
                 isGuestPaused = isPaused
-                guard isPaused, !session.isFrozen else { break }
+                guard isPaused, !session.isFrozen, ports.guest.standing() == .paused else { break }
                 log.note(
                     "the guest is paused (xl pause): no epoch is taken until it runs again (xl unpause); its replica stays"
                         + " as it is")
@@ -687,12 +695,13 @@ public final class PrimaryRelay: @unchecked Sendable {
         wasStockFarewellSent = isLinkUsable && writer.isIdle && session.acknowledgedEpoch > .none
     }
 
-    /// The guest goes on here by somebody's wish, or it has left by itself. One that was destroyed is the backup's.
+    /// The guest goes on here, or it has left by itself. One that was destroyed is the backup's.
     private var isReplicaUnwanted: Bool {
         switch end?.cause {
-        case .stopRequested, .replicaLacks, .refused, .guestLeft(.shutDown), .guestLeft(.crashed), .guestLeft(.taken):
+        case .stopRequested, .saveEnded, .replicaLacks, .refused, .guestLeft(.shutDown), .guestLeft(.crashed),
+            .guestLeft(.taken):
             true
-        case nil, .saveEnded, .guestLeft(.destroyed), .linkBroken, .backupSilent, .backupLeft: false
+        case nil, .guestLeft(.destroyed), .linkBroken, .backupSilent, .backupLeft: false
         }
     }
 

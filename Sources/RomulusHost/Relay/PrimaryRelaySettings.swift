@@ -67,6 +67,8 @@ extension PrimaryRelay {
         /// The backup knows what becomes of the guest here: it has answered the farewell with its own, or, where it is
         /// stock, was sent one that it cannot misunderstand.
         public var wasFarewellHeard: Bool
+        /// A guest that is suspended is so for a checkpoint. Else it is somebody's who saves or migrates it.
+        public var isSuspensionOurs: Bool
         /// The guest may have an order to suspend that nobody waits for any more.
         public var isSuspendOrderOut: Bool
     }

@@ -6,6 +6,8 @@ import Synchronization
 public final class ShapeWatch: Sendable {
     private let wakeUp: Descriptor
     private let shared: Shared
+    /// Kept: what it holds of Xen's is not to be closed by the thread, nor while that runs.
+    private let look: @Sendable () -> GuestShape?
     private let thread: Thread
 
     private final class Shared: Sendable {
@@ -19,6 +21,7 @@ public final class ShapeWatch: Sendable {
     ) throws(SystemError) {
         wakeUp = try Descriptor.event()
         shared = Shared()
+        self.look = look
         let (wakeUp, shared) = (wakeUp.raw, shared)
         thread = try Thread(name: "romulus-shape") {
             var first: GuestShape?

@@ -66,6 +66,8 @@ public struct BackupMetrics: Equatable, Sendable {
     let guest: String
     var state = SessionState.copying
     var epoch = Epoch.none
+    /// Seconds since 1970.
+    var lastEpochTime: Int64 = 0
     /// Since bytes of the primary's last arrived.
     var silenceNanoseconds: Int64 = 0
 
@@ -75,6 +77,7 @@ public struct BackupMetrics: Equatable, Sendable {
             "romulus_replica_ready", "Whether the guest would go on here.", state == .protected || state == .deciding)
         text.gauge(
             "romulus_replica_deciding", "Whether the primary is lost and it is being decided.", state == .deciding)
+        text.gauge("romulus_last_epoch_timestamp_seconds", "When an epoch was acknowledged last.", "\(lastEpochTime)")
         text.counter("romulus_replica_epoch", "The last epoch that was acknowledged.", epoch.rawValue)
         text.gauge(
             "romulus_replica_silence_seconds", "Since the primary was heard.", "\(Double(silenceNanoseconds) / 1e9)")
