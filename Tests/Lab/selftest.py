@@ -84,6 +84,8 @@ guest: warning: no arbiter: when the link to the backup fails, guest is frozen h
 guest (backup): replica ready: takes over after 1000 ms without a byte from the primary
 guest (backup): replica ready: asks the arbiter (lease) after 1000 ms without a byte from the primary
 guest: protected: each epoch is acknowledged by the backup
+guest: the guest is paused (xl pause): no epoch is taken until it runs again (xl unpause); its replica stays as it is
+guest: warning: the guest was paused in the middle of a checkpoint, which waits until it runs again (xl unpause)
 guest: an epoch took longer than the period of 200 ms, so the next began at once (1 so far)
 guest: 6 epochs in 18.107 s; pages per epoch 470 (most 487); 24 of 1887 KiB per epoch over the link; pause 234 ms (longest \
 817 ms: suspend 92126, log 281, copy 99174, state 6788, hold 2494, resume 33298 us); 6 epochs took longer than the period; \
