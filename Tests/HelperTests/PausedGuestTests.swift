@@ -81,14 +81,18 @@ extension ProtectionTests {
             noticeNanoseconds: .nanoseconds(milliseconds: 300), limitNanoseconds: .nanoseconds(milliseconds: 900))
 
         /// libxl waits up to two minutes for it. Its output does not.
-        @Test func aGuestThatDoesNotSuspendEndsProtectionAndItsOutputIsLetOut() throws {
+        ///
+        /// - Parameter timeout: in milliseconds; with 800 a sign of life is due as often as the guest is looked at.
+        @Test(arguments: [800, 4000]) func aGuestThatDoesNotSuspendEndsProtectionAndItsOutputIsLetOut(timeout: Int)
+            throws
+        {
             let requests = Shared(0)
             let protected = Shared<ProtectedGuest?>(nil)
             let stepsAtTheEnd = Shared<[RecordingOutput.Step]>([])
             let guest = try ProtectedGuest(
                 in: folder,
                 .init(
-                    detectTimeoutMilliseconds: 4000,
+                    detectTimeoutMilliseconds: timeout,
                     suspends: {
                         requests.change { $0 += 1 }
                         guard requests.value == 4 else { return true }

@@ -234,7 +234,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// Whether the checkpoint under way gets on. A guest that is frozen waits for others than its helper, and so do pages that wait
     /// for the link.
     private func watchEpoch() {
-        if session.isFrozen || isGuestPaused || writer.hasWork(ring) { epochWatch.moved(at: .now) }
+        if session.isFrozen || isGuestPaused || ring.storedBytes > 0 { epochWatch.moved(at: .now) }
         guard epochWatch.isDue(at: .now), let guest = ports.guest.standing() else { return }
         switch epochWatch.look(guest, at: .now) {
         case .wait: break
