@@ -108,10 +108,7 @@ enum BackupRun {
         do throws(SystemError) {
             let suspicion = try SuspicionPlugins(plugins)
             // It removes what this host's own run of earlier has left, which protects the guest no more.
-            let metrics: MetricsFile? =
-                if let directory = configuration.metricsDirectory {
-                    try MetricsFile(directory: directory, guest: guest, log: log)
-                } else { nil }
+            let metrics = try configuration.metricsFile(guest: guest, log)
             let ports = BackupRelay.Ports(
                 arbiter: { run in arbiter.flatMap { try? ArbiterDesk(of: .backup, $0.of(run: run), guest: guest, log) }
                 },

@@ -67,10 +67,7 @@ extension PrimarySession.GuestLeave {
 extension GuestStanding {
     /// Nil for a domain that has gone, or has shut down for good.
     init?(of domainID: UInt32, _ interface: OpaquePointer?) {
-        var info = xc_dominfo_t()
-        guard let interface, xc_domain_getinfo(interface, domainID, 1, &info) == 1, info.domid == domainID,
-            info.dying == 0, info.crashed == 0
-        else { return nil }
+        guard let info = xc_dominfo_t(of: domainID, interface), info.dying == 0, info.crashed == 0 else { return nil }
         if info.shutdown != 0 {
             guard info.shutdown_reason == UInt32(SHUTDOWN_suspend) else { return nil }
             self = .suspended

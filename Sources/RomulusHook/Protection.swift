@@ -66,15 +66,12 @@ final class Protection {
         let id = domain.id
         let trace: EpochTrace? =
             if let path = configuration.epochLogPath { try EpochTrace(path: path, guest: guest) } else { nil }
-        let metrics: MetricsFile? =
-            if let directory = configuration.metricsDirectory {
-                try MetricsFile(directory: directory, guest: guest, log: log)
-            } else { nil }
         let desk: ArbiterDesk? =
             if let arbiter { try ArbiterDesk(of: .primary, arbiter, guest: guest, log) } else { nil }
         return PrimaryRelay.Ports(
             guest: GuestControl(domainID: domain.id).port, shape: shape, output: output, arbiter: desk,
-            admin: adminSocket(RunLock.name(uuid: uuid, .primary), log), trace: trace, metrics: metrics,
+            admin: adminSocket(RunLock.name(uuid: uuid, .primary), log), trace: trace,
+            metrics: try configuration.metricsFile(guest: guest, log),
             plugins: try EpochPlugins(plugins), noteReplica: { lock.note(replicaOf: $0 ? id : nil) })
     }
 

@@ -20,10 +20,9 @@ final class ShapeReader: @unchecked Sendable {
 
     /// - Returns: nil where the domain has gone, or is going, or xenstore does not answer.
     func shape() -> GuestShape? {
-        var info = xc_dominfo_t()
-        guard let interface, xc_domain_getinfo(interface, domainID, 1, &info) == 1, info.domid == domainID,
-            info.dying == 0, let devices = devices()
-        else { return nil }
+        guard let info = xc_dominfo_t(of: domainID, interface), info.dying == 0, let devices = devices() else {
+            return nil
+        }
         return GuestShape(devices: devices, processors: processors, mostMemoryKiB: UInt64(info.max_memkb))
     }
 

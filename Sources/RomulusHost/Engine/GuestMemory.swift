@@ -205,8 +205,7 @@ final class GuestMemory {
     }
 
     private func countedPages() throws(SystemError) -> Int {
-        var info = xc_dominfo_t()
-        guard xc_domain_getinfo(interface, domain, 1, &info) == 1, info.domid == domain else {
+        guard let info = xc_dominfo_t(of: domain, interface) else {
             throw SystemError("the domain is gone", code: ESRCH)
         }
         return Int(info.nr_pages)

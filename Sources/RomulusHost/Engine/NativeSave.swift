@@ -248,8 +248,7 @@ public final class NativeSave {
     }
 
     private static func info(_ interface: OpaquePointer?, _ domain: UInt32) throws(SystemError) -> xc_dominfo_t {
-        var info = xc_dominfo_t()
-        guard xc_domain_getinfo(interface, domain, 1, &info) == 1, info.domid == domain else {
+        guard let info = xc_dominfo_t(of: domain, interface) else {
             throw SystemError("the domain is gone", code: ESRCH)
         }
         return info

@@ -17,8 +17,7 @@ public final class StockWatch {
         self.domain = domain
         let pages = try GuestMemory.frameCount(interface, domain)
         log = try DirtyLog(interface, domain, pageCount: pages)
-        var info = xc_dominfo_t()
-        guard xc_domain_getinfo(interface, domain, 1, &info) == 1, info.domid == domain, info.hvm != 0 else {
+        guard let info = xc_dominfo_t(of: domain, interface), info.hvm != 0 else {
             memory = nil
             return
         }

@@ -47,15 +47,16 @@ public final class XenstoreConnection: @unchecked Sendable {
     @discardableResult
     public func takeSuspendOrder(of domainID: UInt32) -> Bool {
         guard let handle else { return false }
-        let path = "/local/domain/\(domainID)/control/shutdown"
         let transaction = xs_transaction_start(handle)
-        let isOurs = read(path, in: transaction) == "suspend"
-        if isOurs { write(path, "", in: transaction) }
+        let isOurs = hasSuspendOrder(domainID, in: transaction)
+        if isOurs { write(Self.orderPath(domainID), "", in: transaction) }
         return xs_transaction_end(handle, transaction, !isOurs) && isOurs
     }
 
     /// Whether somebody has told it to suspend, and it has not taken the order yet.
-    public func hasSuspendOrder(_ domainID: UInt32) -> Bool {
-        read("/local/domain/\(domainID)/control/shutdown") == "suspend"
+    public func hasSuspendOrder(_ domainID: UInt32, in transaction: xs_transaction_t = noTransaction) -> Bool {
+        read(Self.orderPath(domainID), in: transaction) == "suspend"
     }
+
+    private static func orderPath(_ domainID: UInt32) -> String { "/local/domain/\(domainID)/control/shutdown" }
 }

@@ -350,28 +350,37 @@ public final class BackupRelay: @unchecked Sendable {
     private func updateRoom() { perform(session.setRoom(buffers.last.map { !$0.isComplete } ?? false)) }
 
     private func receive() {
-        let memory = receiveMemory.bytes
-        guard received.count < memory.count else { return digest() }
-        if received.upperBound == memory.count {
-            // Frames fit into the buffer several times over, so there is always room in front.
-            memory.copyMemory(from: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(memory)[received]))
-            received = 0..<received.count
-        }
-        switch DescriptorIO.read(link, into: UnsafeMutableRawBufferPointer(rebasing: memory[received.upperBound...])) {
-        case .bytes(let count):
+        guard received.count < receiveMemory.bytes.count else { return digest() }
+        switch readLink() {
+        case .bytes:
             lastHeardAt = .now
-            received = received.lowerBound..<received.upperBound + count
             perform(session.handle(.heard, now: lastHeardAt))
             digest()
         case .wouldBlock:
             break
         case .endOfFile:
-            isLinkWhole = false
             perform(session.handle(.linkEnded, now: .now))
         case .failed(let error):
-            isLinkWhole = false
             perform(session.handle(.linkBroken("reading from the link failed (\(error))"), now: .now))
         }
+    }
+
+    /// What has arrived goes behind what is there, which is less than there is room for.
+    private func readLink() -> Transfer {
+        let memory = receiveMemory.bytes
+        if received.upperBound == memory.count {
+            // Frames fit into the buffer several times over, so there is always room in front.
+            memory.copyMemory(from: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(memory)[received]))
+            received = 0..<received.count
+        }
+        let transfer = DescriptorIO.read(
+            link, into: UnsafeMutableRawBufferPointer(rebasing: memory[received.upperBound...]))
+        switch transfer {
+        case .bytes(let count): received = received.lowerBound..<received.upperBound + count
+        case .wouldBlock: break
+        case .endOfFile, .failed: isLinkWhole = false
+        }
+        return transfer
     }
 
     /// In a suspicion, while the link may come back: nothing else is taken in any more, and nothing is said to have been heard.
@@ -380,23 +389,10 @@ public final class BackupRelay: @unchecked Sendable {
     }
 
     private func hearFarewell() {
-        let memory = receiveMemory.bytes
-        if received.upperBound == memory.count {
-            memory.copyMemory(from: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(memory)[received]))
-            received = 0..<received.count
-        }
-        switch DescriptorIO.read(link, into: UnsafeMutableRawBufferPointer(rebasing: memory[received.upperBound...])) {
-        case .bytes(let count): received = received.lowerBound..<received.upperBound + count
-        case .wouldBlock: return
-        case .endOfFile, .failed:
-            isLinkWhole = false
-            return
-        }
+        guard case .bytes = readLink() else { return }
+        let memory = UnsafeRawBufferPointer(receiveMemory.bytes)
         do {
-            while end == nil,
-                let next = try decoder.next(
-                    in: UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(memory)[received]))
-            {
+            while end == nil, let next = try decoder.next(in: UnsafeRawBufferPointer(rebasing: memory[received])) {
                 received = received.lowerBound + next.totalBytes..<received.upperBound
                 if case .message(let message) = next.frame { perform(session.handle(.received(message), now: .now)) }
             }

@@ -625,11 +625,15 @@ public final class PrimaryRelay: @unchecked Sendable {
         let deadline = MonotonicTime.now + Self.givingUpNanoseconds
         while !hasSaveReturned, MonotonicTime.now < deadline {
             ports.guest.giveUp(mustNotRun)
-            polls.reset()
-            let returned = polls.add(saveReturned.raw, reading: true)
-            polls.wait(until: .now + .nanoseconds(milliseconds: 100))
-            hasSaveReturned = polls.isReady(returned)
+            awaitSaveReturn(until: .now + .nanoseconds(milliseconds: 100))
         }
+    }
+
+    private func awaitSaveReturn(until deadline: MonotonicTime) {
+        polls.reset()
+        let returned = polls.add(saveReturned.raw, reading: true)
+        polls.wait(until: deadline)
+        hasSaveReturned = polls.isReady(returned)
     }
 
     /// libxl's own limits: a minute for the order to be taken, and one for the suspension.
@@ -639,12 +643,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func freeGuest() {
         guard case .goesOn? = end?.fate, let helperProcess else { return }
         let deadline = MonotonicTime.now + (hasStoodStill ? Self.hangingNanoseconds : Self.endingNanoseconds)
-        while !hasSaveReturned, MonotonicTime.now < deadline {
-            polls.reset()
-            let returned = polls.add(saveReturned.raw, reading: true)
-            polls.wait(until: deadline)
-            hasSaveReturned = polls.isReady(returned)
-        }
+        while !hasSaveReturned, MonotonicTime.now < deadline { awaitSaveReturn(until: deadline) }
         readReports()
         let isWaiting = epochWatch.isSuspending && ports.guest.standing() != .suspended
         guard !hasSaveReturned, isHelperHere, !isWaiting else { return }
