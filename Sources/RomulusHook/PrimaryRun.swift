@@ -189,7 +189,17 @@ enum PrimaryRun {
         }
         _ = Stock.remusStart(domain.context, &info, domain.id, relay.streamForLibxl.raw, -1, nil)
         environment.withdraw()
-        return relay.finish()
+        return relay.finish { resumed(domain) }
+    }
+
+    /// As xl does after a run, with the guest's output still held. What counts is what became of it, whatever libxl says: one
+    /// that has gone or shut down is the relay's to see.
+    private static func resumed(_ domain: Domain) -> Bool {
+        if domain.state == .suspended { _ = Stock.resume(domain.context, domain.id, 1, nil) }
+        return switch domain.state {
+        case .alive, .shutDown: true
+        case .gone, .suspended: false
+        }
     }
 
     // MARK: The end of a run
@@ -197,12 +207,12 @@ enum PrimaryRun {
     /// As xl does in the end, but before anything else is done or said: a checkpoint may have left the guest suspended. Where
     /// it fails xl tries again, and says why.
     private static func letGoOn(_ domain: Domain, _ outcome: PrimaryRelay.Outcome) {
-        guard case .goesOn = outcome.end.fate, domain.state == .suspended else { return }
-        guard outcome.isSuspensionOurs else {
+        guard case .goesOn = outcome.end.fate else { return }
+        guard outcome.isSuspensionOurs || domain.state != .suspended else {
             mustNotResume = true
             return
         }
-        _ = Stock.resume(domain.context, domain.id, 1, nil)
+        _ = resumed(domain)
     }
 
     private static func conclude(_ domain: Domain, _ outcome: PrimaryRelay.Outcome, _ log: Log) -> Int32 {

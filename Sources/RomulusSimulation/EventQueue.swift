@@ -16,6 +16,7 @@ struct EventQueue {
         case arrival(Side)
         case guestRuns
         case guestIsLookedAt
+        case guestResumed
         case checkpoint(CheckpointStep)
         case arbiter(ArbiterStep)
         case fault(Fault)

@@ -18,6 +18,8 @@ public enum Fault: String, CaseIterable, Sendable {
     case helperKilled
     /// The next BUFFER: the guest stays suspended, and no further epoch can begin.
     case bufferFails
+    /// In a checkpoint it ends the save, and the guest cannot go on here.
+    case deviceModelKilled
     case restorerFails
     case adminStops
     /// A planned reboot of its host.
@@ -77,6 +79,8 @@ public enum Sabotage: String, CaseIterable, Sendable {
     case forgetWhatComesWhileFrozen
     case leaveWithoutFarewell
     case overlookACrash
+    /// The backup is told that it may discard before the guest runs.
+    case leaveWithoutTheGuest
 }
 
 public enum ArbiterChoice: String, CaseIterable, Sendable {

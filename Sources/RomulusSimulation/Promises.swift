@@ -79,6 +79,7 @@ struct Promises {
                 fail("a backup that was asked to stop has cost more than protection", world)
             }
         case .primaryPowerCut where world.backup.session.lastEpoch == .none,
+            .deviceModelKilled where world.backup.session.lastEpoch == .none,
             .adminDestroys where world.backup.session.lastEpoch == .none:
             break
         default:

@@ -66,8 +66,10 @@ struct SimulatedGuest {
     var exists = true
     var hasShutDown = false
     var hasCrashed = false
+    /// Without its device model it cannot, once it is suspended.
+    var canBeResumed = true
 
     /// May be scheduled now, or as soon as its checkpoint is over.
-    var isActive: Bool { exists && !hasShutDown && freezes == 0 }
+    var isActive: Bool { exists && !hasShutDown && freezes == 0 && (canBeResumed || !isSuspended) }
     var runs: Bool { isActive && !isSuspended }
 }

@@ -83,6 +83,7 @@ extension World {
                 reach(.released, epoch)
             case .commit(let epoch): committed(epoch)
             case .stopSave: primary.isSaveStopped = true
+            case .resumeGuest: events.add(.guestResumed, at: later(0...20))
             case .freezeGuest: freezeGuest()
             case .thawGuest: primary.guest.freezes = max(0, primary.guest.freezes - 1)
             case .askArbiter:
@@ -103,7 +104,7 @@ extension World {
     private mutating func holdOutput(_ epoch: Epoch) {
         if primary.failsNextBuffer {
             primary.failsNextBuffer = false
-            return saveFails("the guest's output cannot be held")
+            return saveFails(.outputUnheld("the guest's output cannot be held"))
         }
         if scenario.sabotage != .forgetToBuffer { primary.plug.buffer() }
         if scenario.sabotage == .bufferTwice, epoch.rawValue % 2 == 0 { primary.plug.buffer() }
@@ -127,7 +128,7 @@ extension World {
         primary.end = end
         primary.lines += 1
         switch end.fate {
-        case .goesOn: primary.guest.isSuspended = false
+        case .goesOn: if primary.guest.canBeResumed { primary.guest.isSuspended = false }
         case .yields:
             if scenario.sabotage == .overruleARefusal {
                 primary.guest.freezes = 0
@@ -171,15 +172,24 @@ extension World {
         primaryHandles(.guestLeft(primary.guest.hasCrashed ? .crashed : .shutDown))
     }
 
-    mutating func helperDies() {
-        primary.isSaveStopped = true
-        saveFails("the save helper has ended")
+    /// What libxl does when the save is over; it may be at it when the guest is frozen.
+    mutating func resumeGuest() {
+        guard primary.host.isUp, primary.session.awaitsGuest || primary.session.isFrozen else { return }
+        guard primary.host.isRunning else { return events.add(.guestResumed, at: time + .nanoseconds(milliseconds: 3)) }
+        if primary.guest.canBeResumed { primary.guest.isSuspended = false }
+        let runs = !primary.guest.isSuspended || scenario.sabotage == .leaveWithoutTheGuest
+        primaryHandles(.guestResumed(runs))
     }
 
-    private mutating func saveFails(_ why: String) {
+    mutating func helperDies() {
+        primary.isSaveStopped = true
+        saveFails(.saveEnded("the save helper has ended"))
+    }
+
+    private mutating func saveFails(_ event: PrimarySession.Event) {
         primary.hasSaveFailed = true
         if scenario.sabotage == .forgetWhatComesWhileFrozen, primary.session.isFrozen { return }
-        primaryHandles(.saveEnded(why))
+        primaryHandles(event)
     }
 
     // MARK: The guest and its checkpoints
@@ -214,6 +224,7 @@ extension World {
             events.add(.checkpoint(.resume), at: later(0...2))
         case .resume:
             guard primary.heldFor >= epoch else { break }
+            guard primary.guest.canBeResumed else { return helperDies() }
             primary.guest.isSuspended = false
             reach(.resumed, epoch)
             events.add(.checkpoint(.data(0)), at: later(0...2))
@@ -234,6 +245,8 @@ extension World {
         primary.snapshots.append(primary.guest.counter)
         primaryHandles(.guestSuspended)
         reach(.suspended, primary.epoch)
+        // libxl has its state saved now.
+        if !primary.guest.canBeResumed, !primary.isSaveStopped { return helperDies() }
         events.add(.checkpoint(.mapRead), at: later(0...3))
     }
 

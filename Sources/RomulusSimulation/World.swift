@@ -90,6 +90,7 @@ public struct World {
         case .wake(let side): wake(side)
         case .arrival(let side): arrive(side)
         case .guestRuns: guestRuns()
+        case .guestResumed: resumeGuest()
         case .checkpoint(let step): checkpoint(step)
         case .arbiter(let step): arbitrate(step)
         case .fault(let fault): strike(fault)
@@ -187,6 +188,9 @@ public struct World {
         case .backupFrozen: freeze(.backup)
         case .helperKilled: if primary.host.isRunning { helperDies() }
         case .bufferFails: primary.failsNextBuffer = true
+        case .deviceModelKilled:
+            primary.guest.canBeResumed = false
+            if primary.host.isRunning, primary.guest.isSuspended { helperDies() }
         case .restorerFails: if backup.host.isRunning { backupHandles(.restorerFailed) }
         case .backupIsAskedToStop:
             if backup.host.isRunning { backupHandles(.stopRequested(signalName: "SIGTERM")) }

@@ -71,6 +71,26 @@ extension ProtectionTests {
             saver.set(nil)
         }
 
+        /// As where QEMU was killed, or `xl destroy` has begun: the save fails, and so does what libxl would resume.
+        @Test func aGuestThatCannotGoOnHereAfterAFailedSaveGoesOnThere() throws {
+            let saver = Shared<HelperProcess.Service?>(nil)
+            let epochs = Shared(0)
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(
+                    detectTimeoutMilliseconds: 60_000,
+                    whileSuspended: {
+                        epochs.change { $0 += 1 }
+                        if epochs.value == 4 { saver.value?.process.kill(SIGKILL) }
+                    }))
+            saver.set(guest.saver)
+            let ending = try guest.end(resumed: false)
+            #expect(ending.primary.end.fate == .yields("it cannot go on here"), "\(ending.primary.end)")
+            #expect(guest.freezer.isFrozen && guest.output.steps.last == .drop)
+            try guest.expectFailover(ending, "no device model")
+            saver.set(nil)
+        }
+
         @Test func aFailingHypercallEndsTheRunAndDiscardsTheReplica() throws {
             let guest = try ProtectedGuest(in: folder)
             try guest.waitForCommits(2)

@@ -140,5 +140,26 @@ extension ProtectionTests {
             #expect(!ending.primary.isSuspendOrderOut)
             guest.expectDiscard(ending, cause: "checkpointing failed", "helper hangs")
         }
+
+        /// As where the device model hangs: it was in the checkpoint's way, and is in that of the guest's resuming.
+        @Test func aHelperThatHangsWithAGuestThatCannotBeResumedLeavesItToTheReplica() throws {
+            let saver = Shared<HelperProcess.Service?>(nil)
+            let epochs = Shared(0)
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(
+                    detectTimeoutMilliseconds: 60_000,
+                    whileSuspended: {
+                        epochs.change { $0 += 1 }
+                        if epochs.value == 4 { saver.value?.process.kill(SIGSTOP) }
+                    }, epochWatch: Self.quick))
+            saver.set(guest.saver)
+            defer { saver.set(nil) }
+            let ending = try guest.end(resumed: false)
+            #expect(ending.saved.exit == .signal(SIGKILL))
+            #expect(ending.primary.end.fate == .yields("it cannot go on here"), "\(ending.primary.end)")
+            #expect(guest.freezer.isFrozen && guest.output.steps.last == .drop)
+            try guest.expectFailover(ending, "device model hangs")
+        }
     }
 }

@@ -269,10 +269,11 @@ final class ProtectedGuest: Sendable {
     ///
     /// - Parameters:
     ///   - hangsUp: false where the link is to stay open, as after a power cut.
+    ///   - resumed: whether libxl can have a guest run again that was left suspended.
     ///   - whenDecided: at the moment when libxl would let a guest go on that does.
-    func end(hangsUp: Bool = true, whenDecided: () -> Void = {}) throws -> Ending {
+    func end(hangsUp: Bool = true, resumed: Bool = true, whenDecided: () -> Void = {}) throws -> Ending {
         let saved = try saver.outcome()
-        let primaryOutcome = primary.finish()
+        let primaryOutcome = primary.finish { resumed }
         whenDecided()
         primary.close()
         if hangsUp { wire.entry.shutDown() }

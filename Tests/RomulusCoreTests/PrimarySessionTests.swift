@@ -322,9 +322,11 @@ import Testing
 
         let actions = session.handle(.received(.heard(frames: 4)), now: .milliseconds(900))
         #expect(
-            actions.prefix(3) == [
-                .thawGuest, .stopSave, .send(.farewell(.primaryFailed, text: "checkpointing failed: torn")),
-            ])
+            actions.prefix(4) == [.thawGuest, .stopSave, .send(.heartbeat(Epoch(rawValue: 2))), .resumeGuest],
+            "\(actions)")
+        #expect(
+            session.handle(.guestResumed(true), now: .milliseconds(905))
+                == [.send(.farewell(.primaryFailed, text: "checkpointing failed: torn"))])
         #expect(!actions.contains { if case .log(let line) = $0 { line.text.contains("protected") } else { false } })
         #expect(!session.hasEnded, "the backup has not answered")
         #expect(
@@ -406,6 +408,7 @@ import Testing
     @Test func aGuestThatShutsDownWhileTheRunEndsIsNotSaidToGoOn() {
         let session = protectedSession(at: .milliseconds(100))
         _ = session.handle(.stopRequested(signalName: "SIGINT"), now: .milliseconds(120))
+        _ = session.handle(.guestResumed(true), now: .milliseconds(125))
         #expect(session.handle(.guestLeft(.shutDown), now: .milliseconds(130)) == [])
         #expect(
             session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(140)).last
@@ -416,12 +419,14 @@ import Testing
 
     @Test func aStoppedRunEndsWhenTheBackupHasDiscardedItsReplica() {
         let session = protectedSession(at: .milliseconds(100))
-        let actions = session.handle(.stopRequested(signalName: "SIGINT"), now: .milliseconds(120))
-        guard actions.first == .stopSave, case .send(.farewell(.protectionEnded, _))? = actions.last else {
+        #expect(
+            session.handle(.stopRequested(signalName: "SIGINT"), now: .milliseconds(120)) == [.stopSave, .resumeGuest])
+        #expect(session.handle(.saveEnded("stopped"), now: .milliseconds(130)) == [])
+        let actions = session.handle(.guestResumed(true), now: .milliseconds(140))
+        guard actions.count == 1, case .send(.farewell(.protectionEnded, _))? = actions.last else {
             Issue.record("\(actions)")
             return
         }
-        #expect(session.handle(.saveEnded("stopped"), now: .milliseconds(130)) == [])
         #expect(session.timePassed(now: .milliseconds(300)) == [.send(.heartbeat(Epoch(rawValue: 1)))])
         #expect(
             session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(310)) == [
@@ -430,9 +435,148 @@ import Testing
             ])
     }
 
+    /// Its device model is dead, or `xl destroy` is at work: the replica is the only one that can go on.
+    @Test func aFailedSaveDiscardsNothingBeforeTheGuestIsKnownToRunHere() {
+        let session = protectedSession(at: .milliseconds(100))
+        #expect(session.handle(.saveEnded("no QEMU"), now: .milliseconds(120)) == [.stopSave, .resumeGuest])
+        let actions = session.handle(.guestResumed(false), now: .milliseconds(130))
+        let why = "checkpointing failed (no QEMU), and the guest cannot go on at the primary"
+        #expect(
+            actions == [
+                .freezeGuest, .send(.farewell(.primaryDestroyed, text: why)), .stopSave, .dropOutput,
+                .end(.init(cause: .saveEnded("no QEMU"), fate: .yields("it cannot go on here"))),
+            ])
+        let other = protectedSession(at: .milliseconds(100))
+        _ = other.handle(.saveEnded("a bad page"), now: .milliseconds(120))
+        guard
+            case .send(.farewell(.primaryFailed, _))? = other.handle(.guestResumed(true), now: .milliseconds(130)).last
+        else {
+            Issue.record("the backup hears nothing")
+            return
+        }
+    }
+
+    private let failed = Message.farewell(.primaryFailed, text: "checkpointing failed: a bad page")
+
+    /// The save has failed, and whether the guest is back is not known yet.
+    private func returningSession(arbiter: ArbiterKind = .none) -> Held<PrimarySession> {
+        let session = protectedSession(arbiter: arbiter, at: .milliseconds(100))
+        #expect(session.handle(.saveEnded("a bad page"), now: .milliseconds(120)) == [.stopSave, .resumeGuest])
+        #expect(session.awaitsGuest)
+        return session
+    }
+
+    /// It has heard what was composed at 600 ms.
+    private func hearAgain(_ session: Held<PrimarySession>) -> [PrimarySession.Action] {
+        session.value.frameComposed(.init(bytes: 24, kind: .message), now: .milliseconds(600))
+        return session.handle(.received(.heard(frames: 3)), now: .milliseconds(870))
+    }
+
+    /// libxl may have been at it when the lease ended: what it says then is asked for again.
+    @Test(arguments: [nil, true, false] as [Bool?])
+    func aSilenceBeforeTheGuestIsBackDelaysTheFarewellAndNothingElse(answerWhileFrozen: Bool?) {
+        let session = returningSession()
+        #expect(session.timePassed(now: .milliseconds(850)).contains(.freezeGuest))
+        #expect(!session.awaitsGuest)
+        if let answerWhileFrozen {
+            #expect(session.handle(.guestResumed(answerWhileFrozen), now: .milliseconds(860)) == [])
+        }
+        #expect(session.handle(.saveEnded("again"), now: .milliseconds(865)) == [])
+        let heard = hearAgain(session)
+        #expect(
+            heard.prefix(4) == [.thawGuest, .stopSave, .send(.heartbeat(Epoch(rawValue: 1))), .resumeGuest],
+            "\(heard)")
+        #expect(session.handle(.guestResumed(true), now: .milliseconds(880)) == [.send(failed)])
+        #expect(
+            session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(890)).last
+                == .end(.init(cause: .saveEnded("a bad page"), fate: .goesOn(.discarded))))
+    }
+
+    @Test func aGuestThatDoesNotComeBackAfterASilenceEitherIsHandedOver() {
+        let session = returningSession()
+        _ = session.timePassed(now: .milliseconds(850))
+        _ = hearAgain(session)
+        let actions = session.handle(.guestResumed(false), now: .milliseconds(880))
+        guard actions.first == .freezeGuest, case .send(.farewell(.primaryDestroyed, _)) = actions[1] else {
+            Issue.record("\(actions)")
+            return
+        }
+        #expect(
+            actions.last == .end(.init(cause: .saveEnded("a bad page"), fate: .yields("it cannot go on here"))))
+    }
+
+    /// Whether the guest could go on decides nothing while the replica may be about to run; and no answer lets it go on.
+    @Test(arguments: [ArbiterKind.none, .lease], [true, false])
+    func whoeverDecidesDoesSoAlsoBeforeTheGuestIsBack(arbiter: ArbiterKind, isGranted: Bool) {
+        for answer in [nil, true, false] as [Bool?] {
+            let session = returningSession(arbiter: arbiter)
+            #expect(session.handle(.linkBroken("torn"), now: .milliseconds(200)).first == .freezeGuest)
+            if let answer { #expect(session.handle(.guestResumed(answer), now: .milliseconds(210)) == []) }
+            #expect(session.isFrozen && !session.hasEnded)
+            let verdict = isGranted ? ArbiterVerdict.granted("why") : .refused("why")
+            let actions = session.handle(.verdict(verdict), now: .milliseconds(900))
+            #expect(actions.contains(.thawGuest) == isGranted && actions.contains(.dropOutput) == !isGranted)
+            let fate: PrimarySession.Fate = isGranted ? .goesOn(.ruledOut("why")) : .yields("why")
+            #expect(actions.last == .end(.init(cause: .saveEnded("a bad page"), fate: fate)))
+        }
+    }
+
+    @Test func theBackupsFarewellDecidesAlsoBeforeTheGuestIsBack() {
+        let activated = returningSession().handle(
+            .received(.farewell(.replicaActivated, text: "why")), now: .milliseconds(130))
+        #expect(activated.contains(.freezeGuest) && activated.contains(.dropOutput))
+        let session = returningSession()
+        #expect(
+            session.handle(.received(.farewell(.replicaDiscarded, text: "why")), now: .milliseconds(130)).last
+                == .end(.init(cause: .backupLeft(text: "why"), fate: .goesOn(.discarded))))
+        #expect(session.handle(.guestResumed(false), now: .milliseconds(140)) == [])
+    }
+
+    /// It is not suspended by a checkpoint, so nobody has it to resume, and its replica is not to be its second life.
+    @Test(arguments: [PrimarySession.GuestLeave.shutDown, .crashed, .taken], [false, true])
+    func aGuestThatLeavesBeforeItIsBackIsNotHandedOver(leave: PrimarySession.GuestLeave, isFrozen: Bool) {
+        let session = returningSession()
+        let time = isFrozen ? 860 : 130
+        if isFrozen { _ = session.timePassed(now: .milliseconds(850)) }
+        let left = session.handle(.guestLeft(leave), now: .milliseconds(time))
+        let said = isFrozen ? hearAgain(session) : left
+        let farewells = said.filter { if case .send(.farewell) = $0 { true } else { false } }
+        #expect(farewells.count == 1 && farewells != [.send(failed)] && !said.contains(.resumeGuest), "\(said)")
+        #expect(session.handle(.guestResumed(false), now: .milliseconds(time + 20)) == [])
+        #expect(
+            session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(time + 30)).last
+                == .end(.init(cause: .guestLeft(leave), fate: .hasLeft(.discarded))))
+    }
+
+    @Test func aGuestThatIsDestroyedBeforeItIsBackGoesOnThere() {
+        #expect(
+            returningSession().handle(.guestLeft(.destroyed), now: .milliseconds(130)) == [
+                .send(.farewell(.primaryDestroyed, text: "the primary's copy has been destroyed")), .stopSave,
+                .dropOutput, .end(.init(cause: .guestLeft(.destroyed), fate: .hasLeft(.unknown))),
+            ])
+    }
+
+    /// It would speak to the world unheld while the replica may still run.
+    @Test func aGuestWhoseOutputCannotBeHeldIsNotResumedBeforeTheReplicaIsGone() {
+        let unheld = PrimarySession.Action.send(.farewell(.primaryFailed, text: "checkpointing failed: no plug"))
+        let session = protectedSession(at: .milliseconds(100))
+        #expect(session.handle(.outputUnheld("no plug"), now: .milliseconds(120)) == [.stopSave, unheld])
+        let later = returningSession()
+        #expect(later.handle(.outputUnheld("no plug"), now: .milliseconds(130)) == [unheld])
+        #expect(!later.awaitsGuest && later.handle(.guestResumed(true), now: .milliseconds(140)) == [])
+        let frozen = returningSession()
+        _ = frozen.timePassed(now: .milliseconds(850))
+        guard case .log(.warning)? = frozen.handle(.outputUnheld("no plug"), now: .milliseconds(860)).first else {
+            Issue.record("not kept")
+            return
+        }
+        #expect(hearAgain(frozen).prefix(3) == [.thawGuest, .stopSave, unheld])
+    }
+
     @Test func aFarewellThatIsNotAnsweredIsNoLicenceToGoOn() {
         let session = protectedSession(at: .milliseconds(100))
         _ = session.handle(.stopRequested(signalName: "SIGINT"), now: .milliseconds(120))
+        _ = session.handle(.guestResumed(true), now: .milliseconds(120))
         #expect(session.timePassed(now: .milliseconds(850)).contains(.freezeGuest))
         #expect(
             session.handle(.adminSaid(.resume), now: .milliseconds(900)).last
@@ -467,8 +611,10 @@ import Testing
         let session = protectedSession(at: .milliseconds(100))
         let farewell = Message.farewell(.protectionEnded, text: "the guest is no longer as it was: vif 1 has come")
         #expect(
-            session.handle(.replicaLacks("vif 1 has come"), now: .milliseconds(120)) == [.stopSave, .send(farewell)])
+            session.handle(.replicaLacks("vif 1 has come"), now: .milliseconds(120)) == [.stopSave, .resumeGuest])
         #expect(session.handle(.replicaLacks("vif 1 has come"), now: .milliseconds(220)) == [], "told again")
+        #expect(session.handle(.guestResumed(true), now: .milliseconds(222)) == [.send(farewell)])
+        #expect(session.handle(.replicaLacks("vif 1 has come"), now: .milliseconds(224)) == [], "and again")
         #expect(
             session.handle(.received(.farewell(.replicaDiscarded, text: "")), now: .milliseconds(230)).last
                 == .end(.init(cause: .replicaLacks("vif 1 has come"), fate: .goesOn(.discarded))))
@@ -483,6 +629,28 @@ import Testing
         #expect(
             session.handle(.epochPutOff, now: .milliseconds(4)).last
                 == .end(.init(cause: .stopRequested(signalName: "SIGINT"), fate: .goesOn(.unknown))))
+    }
+
+    @Test func aGuestThatIsNoLongerAsItsReplicaIsAndCannotBeResumedGoesOnAsThatOne() {
+        let session = protectedSession(at: .milliseconds(100))
+        _ = session.handle(.replicaLacks("vif 1 has come"), now: .milliseconds(120))
+        #expect(
+            session.handle(.guestResumed(false), now: .milliseconds(130)).last
+                == .end(.init(cause: .replicaLacks("vif 1 has come"), fate: .yields("it cannot go on here"))))
+    }
+
+    @Test func whatAGuestGetsWhileItIsFrozenIsToldWhenItIsBack() {
+        let session = protectedSession(at: .milliseconds(100))
+        _ = session.timePassed(now: .milliseconds(850))
+        guard case .log(.warning)? = session.handle(.replicaLacks("vif 1"), now: .milliseconds(860)).first else {
+            Issue.record("forgotten")
+            return
+        }
+        #expect(session.handle(.replicaLacks("vif 1"), now: .milliseconds(865)) == [], "told again")
+        #expect(hearAgain(session).contains(.resumeGuest))
+        #expect(
+            session.handle(.guestResumed(true), now: .milliseconds(880))
+                == [.send(.farewell(.protectionEnded, text: "the guest is no longer as it was: vif 1"))])
     }
 
     @Test func withAStockBackupThatToo() {

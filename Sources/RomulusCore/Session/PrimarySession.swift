@@ -4,12 +4,12 @@
 ///         └──first CHECKPOINT──▶ stock                           │
 ///     any ──end of the run──▶ ended  ◀───────────────────────────┘
 ///
-/// From the end of the first epoch on there is a replica that could run, so a framed run stands in one of three ways:
+/// From the end of the first epoch on there is a replica that could run, so a framed run stands in one of four ways:
 ///
-///     protecting ──the run is to end──▶ leaving ──the backup says that its replica is gone──▶ the guest goes on
-///          │  ▲                            │
-///       the lease ends, or the link     the same
-///          ▼  │ the backup was heard in time after all
+///     protecting ──the run is to end──▶ returning ──the guest runs here──▶ leaving ──the replica is gone──▶ the guest goes on
+///          │  ▲                            │  ▲ └──it cannot──▶ yields        │
+///       the lease ends, or the link     the same                           the same
+///          ▼  │                            ▼  │ the backup was heard in time after all
 ///        frozen ──a verdict, the backup's farewell, or the admin's word──▶ the guest goes on, or yields
 public struct PrimarySession: Sendable {
     public struct Configuration: Sendable {
@@ -39,17 +39,22 @@ public struct PrimarySession: Sendable {
         var heartbeat: HeartbeatTimer
         var lease: LinkLease
         var standing = Standing.protecting
-        /// Came while the guest was frozen: the backup hears of it when it is heard again.
+        /// Came while the guest was frozen, or was not said before: the backup hears of it when it is heard again.
         var unsaid: Leaving?
     }
 
     private struct Leaving {
         let cause: Cause
         let farewell: Message
+        /// The backup is told when the guest is known to run here, and keeps its replica until then.
+        var needsGuest = false
     }
 
     private enum Standing {
         case protecting
+        /// The save is to end, and a guest that it has suspended to run again, its output held: only then is the replica not
+        /// needed any more.
+        case returning(Leaving)
         /// A farewell is on its way, and the guest goes on here once the backup has answered it.
         case leaving(Cause)
         /// The replica may be about to run. `cause` is what the run ends with if the guest goes on.
@@ -90,6 +95,11 @@ public struct PrimarySession: Sendable {
 
     public var isFrozen: Bool {
         if case .framed(let framed) = phase, case .frozen = framed.standing { true } else { false }
+    }
+
+    /// The run waits for the answer to `resumeGuest`. At no other time is a guest resumed for it.
+    public var awaitsGuest: Bool {
+        if case .framed(let framed) = phase, case .returning = framed.standing { true } else { false }
     }
 
     /// DATA may be composed: what is under way is not so much that it would hold a sign of life back.
@@ -203,7 +213,11 @@ public struct PrimarySession: Sendable {
             return stop(
                 .replicaLacks(what), .farewell(.protectionEnded, text: "the guest is no longer as it was: \(what)"))
         case .saveEnded(let why):
-            return leave(.saveEnded(why), .farewell(.primaryFailed, text: "checkpointing failed: \(why)"))
+            return leave(failed(why, needsGuest: true))
+        case .outputUnheld(let why):
+            return leave(failed(why, needsGuest: false))
+        case .guestResumed(let runs):
+            return guestResumed(runs)
         case .verdict(let verdict):
             return decided(verdict)
         case .adminSaid(let word):
@@ -277,9 +291,13 @@ public struct PrimarySession: Sendable {
         let heartbeat = Action.send(.heartbeat(sentEpoch))
         if let unsaid = framed.unsaid {
             framed.unsaid = nil
-            framed.standing = .leaving(unsaid.cause)
-            let told = LogLine.note("\(heard): it is told that this run ends")
-            return [.thawGuest, .stopSave, .send(unsaid.farewell), .log(told)]
+            let told = Action.log(.note("\(heard): it is told that this run ends"))
+            guard unsaid.needsGuest else {
+                framed.standing = .leaving(unsaid.cause)
+                return [.thawGuest, .stopSave, .send(unsaid.farewell), told]
+            }
+            framed.standing = .returning(unsaid)
+            return [.thawGuest, .stopSave, heartbeat, .resumeGuest, told]
         }
         guard case .backupSilent = cause else {
             framed.standing = .leaving(cause)
@@ -375,7 +393,14 @@ public struct PrimarySession: Sendable {
             stopCause = stopCause ?? cause
             return []
         }
-        return leave(cause, farewell)
+        // Where the guest cannot run here again (its device model is dead, `xl destroy` is at work) the replica is what is left.
+        return leave(Leaving(cause: cause, farewell: farewell, needsGuest: true))
+    }
+
+    private func failed(_ why: String, needsGuest: Bool) -> Leaving {
+        Leaving(
+            cause: .saveEnded(why), farewell: .farewell(.primaryFailed, text: "checkpointing failed: \(why)"),
+            needsGuest: needsGuest)
     }
 
     /// The backup hears it at once: libxl may take its time.
@@ -399,31 +424,51 @@ public struct PrimarySession: Sendable {
     }
 
     private mutating func guestLeft(_ cause: Cause, _ farewell: Message) -> [Action] {
-        guestsLeave = guestsLeave ?? Leaving(cause: cause, farewell: farewell)
-        return leave(cause, farewell)
+        let leaving = Leaving(cause: cause, farewell: farewell)
+        guestsLeave = guestsLeave ?? leaving
+        return leave(leaving)
     }
 
-    private mutating func leave(_ cause: Cause, _ farewell: Message) -> [Action] {
+    private mutating func leave(_ leaving: Leaving) -> [Action] {
+        let cause = leaving.cause
         guard case .framed(var framed) = phase else { return end(cause, fateWithoutWord(of: cause)) }
-        guard isReplicaPossible else { return [.send(farewell)] + end(cause, fateWithoutWord(of: cause)) }
+        guard isReplicaPossible else { return [.send(leaving.farewell)] + end(cause, fateWithoutWord(of: cause)) }
+        defer { phase = .framed(framed) }
         switch framed.standing {
+        case .protecting where leaving.needsGuest:
+            framed.standing = .returning(leaving)
+            return [.stopSave, .resumeGuest]
         case .protecting:
             framed.standing = .leaving(cause)
-            phase = .framed(framed)
-            return [.stopSave, .send(farewell)]
+            return [.stopSave, .send(leaving.farewell)]
+        case .returning:
+            // The guest has left, or must not run before the replica is gone.
+            guard !leaving.needsGuest else { return [] }
+            framed.standing = .leaving(cause)
+            return [.send(leaving.farewell)]
         case .leaving(let own):
             guard cause.isOfGuest, !own.isOfGuest else { return [] }
             framed.standing = .leaving(cause)
-            phase = .framed(framed)
             return []
         case .frozen(let first, _):
             // Also a guest that has left waits: what its host makes of it may run, and so may the replica.
             let known = framed.unsaid?.cause ?? first
-            guard known.isOfLink || (cause.isOfGuest && !known.isOfGuest) else { return [] }
-            framed.unsaid = Leaving(cause: cause, farewell: farewell)
-            phase = .framed(framed)
+            let mustNotReturn = !leaving.needsGuest && framed.unsaid?.needsGuest == true
+            guard known.isOfLink || mustNotReturn || (cause.isOfGuest && !known.isOfGuest) else { return [] }
+            framed.unsaid = leaving
             return [.log(.warning("\(cause.text) while the guest is frozen: the run ends when that is decided"))]
         }
+    }
+
+    /// The answer counts where it is waited for: while the guest is frozen whoever decides does so without it.
+    private mutating func guestResumed(_ runs: Bool) -> [Action] {
+        guard case .framed(var framed) = phase, case .returning(let own) = framed.standing else { return [] }
+        framed.standing = runs ? .leaving(own.cause) : .frozen(own.cause, isLinkUsable: true)
+        phase = .framed(framed)
+        if runs { return [.send(own.farewell)] }
+        let text = "\(own.cause.text), and the guest cannot go on at the primary"
+        return [.freezeGuest, .send(.farewell(.primaryDestroyed, text: text))]
+            + end(own.cause, .yields("it cannot go on here"))
     }
 
     private func fateWithoutWord(of cause: Cause) -> Fate {
@@ -443,6 +488,9 @@ public struct PrimarySession: Sendable {
             framed.standing = .frozen(first, isLinkUsable: isLinkUsable)
             phase = .framed(framed)
             return []
+        case .returning(let own):
+            framed.unsaid = own
+            framed.standing = .frozen(own.cause, isLinkUsable: isLinkUsable)
         case .leaving(let own):
             framed.standing = .frozen(own, isLinkUsable: isLinkUsable)
         case .protecting:

@@ -23,6 +23,10 @@ extension PrimarySession {
         case replicaLacks(String)
         /// The stock save is over, or cannot go on, and why.
         case saveEnded(String)
+        /// The guest's output cannot be held any more: it must not run before the replica is gone.
+        case outputUnheld(String)
+        /// The answer to `resumeGuest`.
+        case guestResumed(Bool)
         case verdict(ArbiterVerdict)
         case adminSaid(AdminWord)
     }
@@ -39,6 +43,9 @@ extension PrimarySession {
         case commit(Epoch)
         /// Take no further checkpoint; nothing more of the stream is to be sent.
         case stopSave
+        /// When the save is over, have the guest run here if it was left suspended, with its output held as it is; report
+        /// `guestResumed`.
+        case resumeGuest
         /// The guest's processors stand still until `thawGuest`.
         case freezeGuest
         case thawGuest

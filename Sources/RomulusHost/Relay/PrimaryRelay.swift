@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import RomulusCore
+import Synchronization
 
 /// Stands between libxl (and its helper) and the link on the primary, on one thread of its own.
 ///
@@ -20,6 +21,12 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var back: BackChannel
     private let signals: Descriptor
     private let saveReturned: Descriptor
+    // Between `finish` and the thread: libxl is for the caller's thread only.
+    private let resumeWanted: Descriptor
+    private let guestResumed: Descriptor
+    private let isResumeWanted = Atomic(false)
+    private let isGuestBack = Atomic(false)
+    private let isOver = Atomic(false)
     private let control: Descriptor
     /// What the helper watches.
     public let lease: SharedLease
@@ -56,6 +63,10 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// Not undone yet.
     private var ownFreezes: Int64 = 0
     private var hasSaveReturned = false
+    /// Since when `session` has waited for a save that has not returned.
+    private var hasAwaitedSaveSince: MonotonicTime?
+    /// Whoever has libxl is at it.
+    private var isResuming = false
     private var isFirstCheckpointSent = false
     /// The first epoch's end waits until the backup has heard everything before it.
     private var firstEpochEnd: Message?
@@ -88,6 +99,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         lease = try SharedLease()
         signals = try Descriptor.event()
         saveReturned = try Descriptor.event()
+        resumeWanted = try Descriptor.event()
+        guestResumed = try Descriptor.event()
         memory = try MappedMemory(byteCount: configuration.helper.stagingBytes)
         // The native engine has staging of its own for what a suspended guest waits for; the stock one has this.
         let firstCopy = configuration.helper.engine == .native ? Self.firstCopyBytes : memory.bytes.count
@@ -120,8 +133,19 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// Called when libxl's save has returned. Waits until it is decided what becomes of the guest, which may take the
     /// arbiter or the admin, and until the backup has had its farewell where the link still carries it (bounded). Nothing is
     /// closed yet that could keep a guest waiting that goes on: that is `close`.
-    public func finish() -> Outcome {
+    ///
+    /// - Parameter resumeGuest: has a guest that was left suspended run again, if that can be; whether it does.
+    public func finish(resumeGuest: () -> Bool = { true }) -> Outcome {
         saveReturned.signal()
+        while !isOver.load(ordering: .acquiring) {
+            var wish = PollSet()
+            wish.add(resumeWanted.raw, reading: true)
+            wish.wait(until: nil)
+            resumeWanted.drain()
+            guard isResumeWanted.exchange(false, ordering: .acquiringAndReleasing) else { continue }
+            isGuestBack.store(resumeGuest(), ordering: .releasing)
+            guestResumed.signal()
+        }
         thread?.join()
         // The helper may have frozen a guest that goes on while the thread was busy; by now it is gone, and freezes no more.
         switch end?.fate {
@@ -173,6 +197,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         sayLastWords()
         giveUpGuest()
         freeGuest()
+        isOver.store(true, ordering: .releasing)
+        resumeWanted.signal()
 
         closeStream()
         DescriptorIO.restoreFlags(link, linkFlags)
@@ -185,6 +211,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         polls.reset()
         let signalIndex = polls.add(signals.raw, reading: true)
         let returnIndex = polls.add(hasSaveReturned ? -1 : saveReturned.raw, reading: true)
+        let resumedIndex = polls.add(guestResumed.raw, reading: true)
         let controlIndex = polls.add(isHelperHere ? control.raw : -1, reading: true)
         let streamIndex = polls.add(ring.freeBytes > 0 ? streamEnd : -1, reading: true)
         let backIndex = polls.add(back.isOpen ? back.descriptor : -1, reading: true)
@@ -215,9 +242,11 @@ public final class PrimaryRelay: @unchecked Sendable {
             passOnLastBytes()
             saveEnded("libxl's own lines say why")
         }
+        if polls.isReady(resumedIndex) { guestWasResumed() }
         if polls.isReady(pluginIndex) { pacer.hearPlugins() }
         pacer.look()
         lookAtGuest()
+        bringGuestBack()
     }
 
     private func lookAtGuest() {
@@ -249,7 +278,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         do {
             try ports.output?.linksChanged()
         } catch {
-            perform(session.handle(.saveEnded("the guest's output cannot be held: \(error)"), now: .now))
+            perform(session.handle(.outputUnheld("the guest's output cannot be held: \(error)"), now: .now))
         }
     }
 
@@ -259,6 +288,45 @@ public final class PrimaryRelay: @unchecked Sendable {
         // The helper says that it suspends the guest before it does. One that is not ours says nothing.
         if isHelperHere { readReports() }
         return ports.guest.leave(isCheckpointing || !isHelperOurs)
+    }
+
+    /// When the save is over, so that none can suspend the guest any more. One that no checkpoint has suspended runs, or is
+    /// somebody else's.
+    private func bringGuestBack() {
+        if session.awaitsGuest, hasSaveReturned, isHelperHere { readReports() }
+        guard session.awaitsGuest, !isResuming else { return }
+        guard hasSaveReturned else { return hastenSave() }
+        guard isCheckpointing || !isHelperOurs else { return tellOfGuest(runs: true) }
+        isResuming = true
+        isResumeWanted.store(true, ordering: .releasing)
+        resumeWanted.signal()
+    }
+
+    private func guestWasResumed() {
+        guestResumed.drain()
+        isResuming = false
+        let runs = isGuestBack.load(ordering: .acquiring)
+        if runs { isCheckpointing = false }
+        tellOfGuest(runs: runs)
+    }
+
+    private func tellOfGuest(runs: Bool) {
+        if let leave = guestLeave() { perform(session.handle(.guestLeft(leave), now: .now)) }
+        perform(session.handle(.guestResumed(runs), now: .now))
+    }
+
+    /// libxl waits for minutes for a guest that does not follow the order to suspend, but that runs; and for ever for a helper that
+    /// hangs, with the guest suspended.
+    private func hastenSave() {
+        let since = hasAwaitedSaveSince ?? .now
+        hasAwaitedSaveSince = since
+        let waited = MonotonicTime.now - since
+        if hasStoodStill || waited >= Self.endingNanoseconds, [.runs, .paused].contains(ports.guest.standing()) {
+            return tellOfGuest(runs: true)
+        }
+        guard waited >= (hasStoodStill ? Self.hangingNanoseconds : Self.endingNanoseconds) else { return }
+        hasAwaitedSaveSince = .now
+        if isHelperHere, let helperProcess { killHelper(helperProcess) }
     }
 
     /// A save also ends because the guest has gone, and then that is the news.
@@ -528,6 +596,9 @@ public final class PrimaryRelay: @unchecked Sendable {
                 writer.isStreamClosed = true
                 firstEpochEnd = nil
                 closeStream()
+            case .resumeGuest:
+                // At the end of this turn.
+                hasAwaitedSaveSince = nil
             case .freezeGuest:
                 freeze()
             case .thawGuest:
@@ -542,6 +613,7 @@ public final class PrimaryRelay: @unchecked Sendable {
                 log.write(line)
             case .end(let end):
                 self.end = end
+                isResumeWanted.store(false, ordering: .releasing)
                 if case .goesOn = end.fate {
                     ports.noteReplica(false)
                     _ = HelperControl.send(.guestGoesOn, on: control.raw)
@@ -592,7 +664,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             try ports.output?.holdEpoch()
             _ = HelperControl.send(.outputHeld(epoch), on: control.raw)
         } catch {
-            perform(session.handle(.saveEnded("the guest's output cannot be held: \(error)"), now: .now))
+            perform(session.handle(.outputUnheld("the guest's output cannot be held: \(error)"), now: .now))
         }
     }
 
@@ -600,7 +672,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         do {
             try ports.output?.releaseEpoch()
         } catch {
-            perform(session.handle(.saveEnded("the guest's output cannot be released: \(error)"), now: .now))
+            perform(session.handle(.outputUnheld("the guest's output cannot be released: \(error)"), now: .now))
         }
     }
 
@@ -647,8 +719,12 @@ public final class PrimaryRelay: @unchecked Sendable {
         readReports()
         let isWaiting = epochWatch.isSuspending && ports.guest.standing() != .suspended
         guard !hasSaveReturned, isHelperHere, !isWaiting else { return }
+        killHelper(helperProcess)
+    }
+
+    private func killHelper(_ process: Int32) {
         log.warning("the save helper hangs: it is killed, so that xl goes on and resumes the guest if it is suspended")
-        kill(helperProcess, SIGKILL)
+        kill(process, SIGKILL)
     }
 
     /// What a helper may take to end that was told to, and one that has not moved for long already. A host that is busy may take
