@@ -5,11 +5,9 @@ import RomulusCore
 import RomulusHost
 
 /// One `xl migrate-receive -r` on the backup: runs the stock restore behind the relay, and says whether the replica may
-/// be activated. xl itself renames and unpauses it.
+/// be activated. xl itself renames and unpauses it, and exits.
 enum BackupRun {
     private static let incomingSuffix = "--incoming"
-    /// libxl's INVALID_DOMID, whose macro has a cast.
-    private static let noDomain = UInt32.max
 
     /// In libxl's own terms: 0, or an ERROR_* code.
     static func createRestore(
@@ -39,7 +37,9 @@ enum BackupRun {
             let plugins = try PluginSet.loaded(configuration.plugins, PluginHost(.receive, guest: guest), log)
             if configuration.locksMemory { Urgency.lockMemory(log) }
             defer { if configuration.locksMemory { Urgency.unlockMemory() } }
-            let relay = try makeRelay(guest, config.pointee, link, back, configuration, plugins, log)
+            let arbiters = RunArbiter(
+                try makeArbiter(configuration, uuid: uuid, run: 0, .ofReceiver(), plugins, log), guest: guest, log)
+            let relay = try makeRelay(guest, config.pointee, link, back, configuration, arbiters, plugins, log)
             romulus_catch_signals(relay.signalEvent)
             var isTakenOver = false
             defer {
@@ -54,13 +54,12 @@ enum BackupRun {
                 : Int32(ERROR_FAIL.rawValue)
             let restoredAt = MonotonicTime.now
             let outcome = relay.join(isRestored: code == 0)
-            if case .failOver = outcome.end { isTakenOver = code == 0 }
             plugins.close()
-            let result = conclude(
-                outcome, code: code, context, &domainID.pointee, incoming: incoming,
-                restoredAt: restoredAt, log)
+            let restored = Restored(outcome: outcome, arbiter: arbiters, incoming: incoming, at: restoredAt, log: log)
+            let result = restored.concluded(code, context, &domainID.pointee)
+            isTakenOver = result == 0
             // A replica that is to run waits for them.
-            if result == 0 { lastLines = 100 }
+            if isTakenOver { lastLines = 100 }
             return result
         } catch {
             log.error(error.text)
@@ -99,19 +98,17 @@ enum BackupRun {
 
     private static func makeRelay(
         _ guest: String, _ config: libxl_domain_config, _ link: Int32, _ back: Int32,
-        _ configuration: Configuration, _ plugins: PluginSet, _ log: Log
+        _ configuration: Configuration, _ arbiter: RunArbiter, _ plugins: PluginSet, _ log: Log
     ) throws(Refusal) -> BackupRelay {
         let uuid = text(of: config.c_info.uuid)
-        let arbiter = try makeArbiter(configuration, uuid: uuid, run: 0, .ofReceiver(), plugins, log)
-        try arbiter?.prepared(.backup)
+        try arbiter.prepared?.prepared(.backup)
         let epochLimitBytes = configuration.epochLimitBytes(guestKiB: config.b_info.max_memkb)
         do throws(SystemError) {
             let suspicion = try SuspicionPlugins(plugins)
             // It removes what this host's own run of earlier has left, which protects the guest no more.
             let metrics = try configuration.metricsFile(guest: guest, log)
             let ports = BackupRelay.Ports(
-                arbiter: { run in arbiter.flatMap { try? ArbiterDesk(of: .backup, $0.of(run: run), guest: guest, log) }
-                },
+                arbiter: arbiter.desk,
                 admin: adminSocket(RunLock.name(uuid: uuid, .backup), log), suspicion: suspicion,
                 sinks: try EpochSinks(plugins, limitBytes: epochLimitBytes), metrics: metrics)
             let relay = try BackupRelay(
@@ -130,33 +127,5 @@ enum BackupRun {
         } catch {
             throw Refusal("cannot start: \(error)")
         }
-    }
-
-    private static func conclude(
-        _ outcome: BackupRelay.Outcome, code: Int32, _ context: OpaquePointer?, _ domainID: inout UInt32,
-        incoming: String, restoredAt: MonotonicTime, _ log: Log
-    ) -> Int32 {
-        switch outcome.end {
-        case .failOver(let cause) where code == 0:
-            let detected = (outcome.decidedAt - outcome.lastHeardAt).inMilliseconds
-            let closed = (outcome.closedAt - outcome.decidedAt).inMilliseconds
-            let restored = (restoredAt - outcome.closedAt).inMilliseconds
-            log.warning(
-                "failover: \(cause); going on from epoch \(outcome.lastEpoch.rawValue);"
-                    + " detected after \(detected) ms, stream closed after \(closed) ms more, restored after \(restored)"
-                    + " ms more; the guest runs here now, unprotected")
-            return 0
-        case .failOver(let cause):
-            log.error("\(cause); the restore failed, so the guest does NOT run here (xl's lines above say why)")
-        case .discard(let cause):
-            log.note("replica discarded: \(cause)")
-        }
-        // libxl has destroyed what it could not restore; what it could restore is ours to destroy.
-        if let replica = Domain.named(incoming, context: context), !replica.destroy() {
-            log.error("could not destroy the replica: do it with xl destroy \(replica.id)")
-        }
-        // As after any failure of libxl's own; else xl would destroy the domain again.
-        domainID = noDomain
-        return code == 0 ? Int32(ERROR_FAIL.rawValue) : code
     }
 }

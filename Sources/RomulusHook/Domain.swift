@@ -83,6 +83,8 @@ struct Domain {
         return Set((0..<Int(count)).map { Int(devices[$0].devid) })
     }
 
+    func pause() -> Bool { libxl_domain_pause(context, id, nil) == 0 }
+
     func destroy() -> Bool { libxl_domain_destroy(context, id, nil) == 0 }
 
     /// Whether this hypervisor can log the dirty pages of a PV guest: it takes shadow paging.

@@ -94,12 +94,12 @@ enum PrimaryRun {
         var info = asked
         takeOver(&info)
         let outcome = try runStock(domain, &info, relay, configuration.plugins)
-        letGoOn(domain, outcome)
+        let runs = letGoOn(domain, outcome)
         relay.close()
-        protection.end(outcome.end)
+        protection.end(outcome.end, runs: runs)
         plugins.close()
-        let code = conclude(domain, outcome, log)
-        relay.tellBackup()
+        let code = conclude(domain, outcome, runs: runs, log)
+        if runs { relay.tellBackup() }
         if !outcome.wasFarewellHeard { Transport.end() }
         return code
     }
@@ -204,22 +204,29 @@ enum PrimaryRun {
 
     // MARK: The end of a run
 
-    /// As xl does in the end, but before anything else is done or said: a checkpoint may have left the guest suspended. Where
-    /// it fails xl tries again, and says why.
-    private static func letGoOn(_ domain: Domain, _ outcome: PrimaryRelay.Outcome) {
-        guard case .goesOn = outcome.end.fate else { return }
+    /// As xl does in the end, but before anything else is done or said: a checkpoint may have left the guest suspended.
+    ///
+    /// - Returns: false where the guest was granted and cannot run, so that the replica may: then it stays as it is.
+    private static func letGoOn(_ domain: Domain, _ outcome: PrimaryRelay.Outcome) -> Bool {
+        guard case .goesOn(let replica) = outcome.end.fate else { return true }
         guard outcome.isSuspensionOurs || domain.state != .suspended else {
             mustNotResume = true
-            return
+            return true
         }
-        _ = resumed(domain)
+        let runs = resumed(domain)
+        guard !runs, case .ruledOut = replica, domain.state == .gone || domain.pause() else { return true }
+        // Nothing that resumes it later is to make it a second copy.
+        mustNotResume = true
+        return false
     }
 
-    private static func conclude(_ domain: Domain, _ outcome: PrimaryRelay.Outcome, _ log: Log) -> Int32 {
+    private static func conclude(
+        _ domain: Domain, _ outcome: PrimaryRelay.Outcome, runs: Bool, _ log: Log
+    ) -> Int32 {
         log.note(outcome.statistics.summary(at: .now))
-        log.write(verdict(outcome, domain))
+        log.write(runs ? verdict(outcome, domain) : cannotRun(outcome, domain))
         if outcome.end.cause == .guestLeft(.taken) { mustNotResume = true }
-        if case .goesOn = outcome.end.fate, outcome.isSuspendOrderOut { awaitLateSuspension(domain, log) }
+        if runs, case .goesOn = outcome.end.fate, outcome.isSuspendOrderOut { awaitLateSuspension(domain, log) }
         if case .yields = outcome.end.fate {
             mustNotResume = true
             if domain.state != .gone, !domain.destroy() {
@@ -259,6 +266,12 @@ enum PrimaryRun {
 
     /// A Linux guest that cannot freeze its tasks gives up after 20 seconds.
     private static let lateNanoseconds: Int64 = 25_000_000_000
+
+    private static func cannotRun(_ outcome: PrimaryRelay.Outcome, _ domain: Domain) -> LogLine {
+        .error(
+            "\(outcome.end.cause.text): the guest was to go on here and cannot be resumed (xl's lines above say why), so the copy"
+                + " here stays paused; look for it on the backup, and if it runs there, xl destroy \(domain.id) here")
+    }
 
     /// The line an admin needs: what happened, what becomes of the guest, what to do.
     private static func verdict(_ outcome: PrimaryRelay.Outcome, _ domain: Domain) -> LogLine {

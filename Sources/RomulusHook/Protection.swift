@@ -76,12 +76,16 @@ final class Protection {
     }
 
     /// Where no verdict has settled it, the guest is the backup's if the copy here was destroyed.
-    func end(_ end: PrimarySession.End) {
+    ///
+    /// - Parameter runs: a guest that goes on may be left suspended for good.
+    func end(_ end: PrimarySession.End, runs: Bool) {
         shape.close()
         scribe?.drain(until: .now + .nanoseconds(milliseconds: 1000))
         arbiter?.tellRest()
         switch end.fate {
-        case .goesOn(.ruledOut), .hasLeft(.ruledOut): break
+        case .goesOn(.ruledOut): arbiter?.report(runs: runs, by: .primary, insists: true)
+        // What its host makes of it is its only life.
+        case .hasLeft(.ruledOut): arbiter?.report(runs: true, by: .primary, insists: true)
         case .goesOn: arbiter?.end(for: .primary)
         case .yields: arbiter?.end(for: .backup)
         case .hasLeft:

@@ -21,6 +21,8 @@ public enum Fault: String, CaseIterable, Sendable {
     /// In a checkpoint it ends the save, and the guest cannot go on here.
     case deviceModelKilled
     case restorerFails
+    /// The replica will not come up, whoever grants it.
+    case restoreFailsAfterTheGrant
     case adminStops
     /// A planned reboot of its host.
     case backupIsAskedToStop
@@ -81,6 +83,8 @@ public enum Sabotage: String, CaseIterable, Sendable {
     case overlookACrash
     /// The backup is told that it may discard before the guest runs.
     case leaveWithoutTheGuest
+    /// The copy here goes when the other side is granted, and not when that runs.
+    case refuseBeforeTheOtherRuns
 }
 
 public enum ArbiterChoice: String, CaseIterable, Sendable {

@@ -5,6 +5,7 @@ struct Promises {
     private(set) var violations: [String] = []
     private var highestSeen: UInt64 = 0
     private var hasActivated = false
+    private var wasThrownAway = false
 
     private mutating func fail(_ text: String, _ world: borrowing World) {
         violations.append("\(world.time / 1_000_000) ms: \(text)")
@@ -46,6 +47,16 @@ struct Promises {
     /// One active copy.
     mutating func check(_ world: borrowing World) {
         if world.primary.isActive, world.backup.isActive { fail("both copies run", world) }
+        if isThrownAway(world), !wasThrownAway {
+            wasThrownAway = true
+            fail("the guest was thrown away on both hosts", world)
+        }
+    }
+
+    /// The primary has given its copy up, which could run, and the backup, which is up, has none.
+    private func isThrownAway(_ world: borrowing World) -> Bool {
+        guard case .yields? = world.primary.end?.fate, world.primary.guest.canBeResumed else { return false }
+        return world.backup.host.isUp && world.backup.end != nil && world.backup.activated == nil
     }
 
     /// After one failure, or none, the guest is where it should be; and whatever happened was said.

@@ -47,6 +47,8 @@ public struct Scenario: Sendable {
                     CutPoint.allCases.randomElement(using: &random)!, epoch: UInt64.random(in: 1...5, using: &random))
             scenario.faults.append(Planned(fault, moment))
         }
+        // Shows where the side that was granted cannot run, and nowhere else.
+        if sabotage == .refuseBeforeTheOtherRuns { scenario.faults.append(Planned(.restoreFailsAfterTheGrant, .at(1))) }
         return scenario
     }
 }

@@ -4,6 +4,8 @@ enum ArbiterStep {
     case fenceDone(by: Side)
     case leaseAsked(by: Side)
     case leaseAnswered(Side, ArbiterVerdict)
+    /// The side that was granted tells whether its copy runs.
+    case told(by: Side, runs: Bool)
     case keepAlive
 }
 
@@ -13,6 +15,8 @@ struct SimulatedLease {
         case nobody
         case leased(until: Int64)
         case settled(Side)
+        case runs(Side)
+        case failed(Side)
     }
 
     private(set) var holder = Holder.leased(until: 0)
@@ -31,8 +35,25 @@ struct SimulatedLease {
             holder = .settled(side)
             return .granted("the lease")
         case (.leased, .backup): return nil
-        case (.settled(let winner), _): return winner == side ? .granted("the lease") : .refused("the other has it")
+        case (.settled(let winner), _): return winner == side ? .granted("the lease") : nil
+        case (.runs(let winner), _): return winner == side ? .granted("the lease") : .refused("the other has it")
+        case (.failed(let winner), _):
+            if winner == side { return .refused("it could not run") }
+            holder = .settled(side)
+            return .granted("the other could not run it")
         }
+    }
+
+    func wasGivenToOther(than side: Side) -> Bool {
+        switch holder {
+        case .settled(let winner), .runs(let winner), .failed(let winner): winner != side
+        case .nobody, .leased: false
+        }
+    }
+
+    /// "Granted" is not yet "runs".
+    mutating func tell(_ side: Side, runs: Bool) {
+        if holder == .settled(side) { holder = runs ? .runs(side) : .failed(side) }
     }
 
     private func current(at time: Int64) -> Holder {
@@ -56,6 +77,7 @@ extension World {
         case .fenceDone(let side): fence(by: side)
         case .leaseAsked(let side): askLease(side)
         case .leaseAnswered(let side, let verdict): answer(side, verdict)
+        case .told(let side, let runs): tell(side, runs)
         case .keepAlive:
             guard primary.host.isUp, primary.end == nil else { return }
             if primary.host.isRunning, time >= arbiterAwayUntil { lease.keepAlive(at: time) }
@@ -81,8 +103,8 @@ extension World {
 
     /// One transaction on the third host; its answer may be late, or be asked for again.
     private mutating func askLease(_ side: Side) {
-        guard isUp(side) else { return }
-        guard isRunning(side), time >= arbiterAwayUntil, let verdict = lease.ask(side, at: time) else {
+        guard isUp(side), !hasEnded(side) else { return }
+        guard isRunning(side), time >= arbiterAwayUntil, let verdict = askedLease(side) else {
             events.add(.arbiter(.leaseAsked(by: side)), at: time + .nanoseconds(milliseconds: 20))
             return
         }
@@ -90,6 +112,33 @@ extension World {
             events.add(.arbiter(.leaseAsked(by: side)), at: later(5...30))
         } else {
             events.add(.arbiter(.leaseAnswered(side, verdict)), at: later(1...20))
+        }
+    }
+
+    private mutating func askedLease(_ side: Side) -> ArbiterVerdict? {
+        if scenario.sabotage == .refuseBeforeTheOtherRuns, lease.wasGivenToOther(than: side) {
+            return .refused("the other has it")
+        }
+        return lease.ask(side, at: time)
+    }
+
+    mutating func tellArbiter(of side: Side, runs: Bool) {
+        events.add(.arbiter(.told(by: side, runs: runs)), at: later(1...20))
+    }
+
+    private mutating func tell(_ side: Side, _ runs: Bool) {
+        guard isUp(side) else { return }
+        guard isRunning(side), time >= arbiterAwayUntil else {
+            events.add(.arbiter(.told(by: side, runs: runs)), at: time + .nanoseconds(milliseconds: 20))
+            return
+        }
+        lease.tell(side, runs: runs)
+    }
+
+    private func hasEnded(_ side: Side) -> Bool {
+        switch side {
+        case .primary: primary.end != nil
+        case .backup: backup.end != nil
         }
     }
 

@@ -13,6 +13,8 @@ struct SimulatedBackup {
     var complete: [UInt64] = []
     var completeEpoch = Epoch.none
     var isLinkReadable = true
+    /// libxl will fail with what it has been given (a bridge, a device model, memory is missing).
+    var restoreFails = false
     var end: BackupSession.End?
     /// What the replica knew when it began to run.
     var activated: [UInt64]?
@@ -89,12 +91,19 @@ extension World {
         note("backup ends: \(end)")
         backup.end = end
         backup.lines += 1
-        guard case .failOver(let cause) = end else { return }
+        guard case .failOver(let cause) = end else { return tellArbiter(of: .backup, runs: false) }
         reach(.activation, backup.session.lastEpoch)
         guard backup.host.isUp else { return }
+        guard !backup.restoreFails else {
+            note("the restore fails")
+            tellArbiter(of: .backup, runs: false)
+            if let farewell = backup.session.farewell(afterRestore: false, cause: cause) { send(farewell) }
+            return
+        }
         let isPartial = scenario.sabotage == .activateFromAPartialEpoch && !backup.collecting.isEmpty
         backup.activated = isPartial ? backup.collecting : backup.complete
         promises.activated(self)
+        tellArbiter(of: .backup, runs: true)
         if let farewell = backup.session.farewell(afterRestore: true, cause: cause) { send(farewell) }
     }
 

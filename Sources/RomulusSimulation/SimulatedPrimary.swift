@@ -128,7 +128,10 @@ extension World {
         primary.end = end
         primary.lines += 1
         switch end.fate {
-        case .goesOn: if primary.guest.canBeResumed { primary.guest.isSuspended = false }
+        case .goesOn(let replica):
+            if primary.guest.canBeResumed { primary.guest.isSuspended = false }
+            if primary.guest.isSuspended { note("the guest cannot be resumed") }
+            if case .ruledOut = replica { tellArbiter(of: .primary, runs: !primary.guest.isSuspended) }
         case .yields:
             if scenario.sabotage == .overruleARefusal {
                 primary.guest.freezes = 0
@@ -136,8 +139,10 @@ extension World {
             } else {
                 primary.guest.exists = false
             }
-        // The xl behind the guest has waited for this.
-        case .hasLeft: if primary.guest.hasCrashed, primary.guest.exists { primary.isGuestRestarted = true }
+        case .hasLeft(let replica):
+            // The xl behind the guest has waited for this.
+            if primary.guest.hasCrashed, primary.guest.exists { primary.isGuestRestarted = true }
+            if case .ruledOut = replica { tellArbiter(of: .primary, runs: true) }
         }
     }
 

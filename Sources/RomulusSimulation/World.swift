@@ -191,6 +191,7 @@ public struct World {
         case .deviceModelKilled:
             primary.guest.canBeResumed = false
             if primary.host.isRunning, primary.guest.isSuspended { helperDies() }
+        case .restoreFailsAfterTheGrant: backup.restoreFails = true
         case .restorerFails: if backup.host.isRunning { backupHandles(.restorerFailed) }
         case .backupIsAskedToStop:
             if backup.host.isRunning { backupHandles(.stopRequested(signalName: "SIGTERM")) }

@@ -186,6 +186,27 @@ extension ProtectionTests {
             #expect(ending.saved.exit == .status(0), "\(ending.saved.story)")
         }
 
+        /// Restored is not yet running: xl may fail between the two.
+        @Test(arguments: [true, false]) func thePrimaryKeepsItsCopyUntilTheReplicaRuns(runs: Bool) throws {
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(
+                    isReplicaUnpaused: runs,
+                    primaryQuestion: { interest in
+                        while !interest.isWithdrawn() { usleep(10_000) }
+                        return nil
+                    }))
+            try guest.waitForCommits(3)
+            // One way only: the backup suspects, and its words still arrive.
+            guest.wire.stall()
+            let ending = try guest.end()
+            try guest.expectFailover(ending, "unpaused: \(runs)")
+            #expect(
+                ending.primary.end.fate == (runs ? .yields("the replica runs on the backup") : .goesOn(.discarded)),
+                "\(ending.primary.end)")
+            #expect(guest.freezer.isFrozen == runs)
+        }
+
         @Test func anEpochThatIsTooLargeForTheBackupEndsTheRunAndTheGuestGoesOn() throws {
             let isLarge = Shared(false)
             let sources = Shared<SimulatedDomain?>(nil)

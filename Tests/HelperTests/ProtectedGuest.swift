@@ -49,6 +49,7 @@ final class ProtectedGuest: Sendable {
         var compression = Compression.lz4
         /// The default is the guest's memory and a little more.
         var epochLimitBytes: Int?
+        var isReplicaUnpaused = true
         var restoreKibibytesPerMillisecond: Int?
         var seed: UInt64 = 1
         /// What the guest does while it runs.
@@ -184,7 +185,10 @@ final class ProtectedGuest: Sendable {
                     // In libxl's own start of the stream: the restore fails before there is a helper.
                 }
             }
-            return (restored, backup.join(isRestored: restored?.result == 0))
+            let outcome = backup.join(isRestored: restored?.result == 0)
+            // As xl, which unpauses it.
+            outcome.farewell?.say(runs: settings.isReplicaUnpaused)
+            return (restored, outcome)
         }
     }
 

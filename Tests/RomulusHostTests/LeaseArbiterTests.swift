@@ -34,9 +34,57 @@ import Testing
         try backup.prepare(.backup)
         #expect(isGranted(decide(primary, .primary)))
         #expect(isGranted(decide(primary, .primary)), "an answer may be lost, and asked for again")
+        primary.report(runs: true, by: .primary)
         // Longer than the lease.
         usleep(2_500_000)
         #expect(isRefused(decide(backup, .backup)))
+    }
+
+    /// The winner may still fail: a bridge, a device model, memory that is not there.
+    @Test(arguments: [Side.primary, .backup]) func whoeverIsTooLateIsRefusedWhenTheOtherRunsAndNotBefore(winner: Side)
+        throws
+    {
+        for runs in [true, false] {
+            let key = "romulus/runs-\(winner)-\(runs)"
+            let (primary, backup) = (arbiter(key), arbiter(key, host: "hostb"))
+            try primary.prepare(.primary)
+            if winner == .backup { primary.stopKeeping() }
+            let (first, second) = winner == .primary ? (primary, backup) : (backup, primary)
+            let late: Side = winner == .primary ? .backup : .primary
+            #expect(isGranted(decide(first, winner)))
+            let notes = Mutex<[String]>([])
+            let end = MonotonicTime.now + 1_500_000_000
+            let verdict = second.decide(
+                late, note: { note in notes.withLock { $0.append(note) } }, isCancelled: { MonotonicTime.now > end })
+            #expect(verdict == nil, "the copy that could go on is given up: \(verdict as Any)")
+            #expect(notes.withLock { $0.count == 1 && $0[0].contains("stays paused until that one runs, or cannot") })
+            first.report(runs: runs, by: winner)
+            let last = decide(second, late)
+            #expect(runs ? isRefused(last) : isGranted(last), "\(last as Any)")
+            // And never back again.
+            if !runs {
+                #expect(!isGranted(decide(first, winner, seconds: 1)))
+                #expect(first.objection(to: winner)?.contains("settled 1f") == true)
+                second.report(runs: true, by: late)
+                #expect(isRefused(decide(first, winner)))
+            }
+            primary.stopKeeping()
+        }
+    }
+
+    /// The winner was lost before it ran, and the admin knows.
+    @Test func theAdminMayGiveAGuestThatWasGrantedAndNeverRanToTheOther() throws {
+        let (primary, backup) = (arbiter("romulus/lostwinner"), arbiter("romulus/lostwinner", host: "hostb"))
+        try primary.prepare(.primary)
+        primary.stopKeeping()
+        #expect(isGranted(decide(backup, .backup)))
+        #expect(primary.settle(for: .primary) == .settled)
+        #expect(backup.objection(to: .backup) != nil && isGranted(decide(primary, .primary)))
+        primary.report(runs: true, by: .primary)
+        guard case .contradicted = backup.settle(for: .backup) else {
+            Issue.record("two copies")
+            return
+        }
     }
 
     @Test func aBackupWaitsWhileThePrimaryKeepsItsLeaseAndIsGrantedWhenThatHasEnded() throws {
@@ -46,6 +94,7 @@ import Testing
         // As a primary that has lost its power: nobody keeps the lease alive.
         primary.stopKeeping()
         #expect(isGranted(decide(backup, .backup)))
+        backup.report(runs: true, by: .backup)
         #expect(isRefused(decide(primary, .primary)), "it comes back, and finds it settled")
     }
 
@@ -67,6 +116,7 @@ import Testing
             let threads = try sides.map { arbiter, side in
                 try RomulusHost.Thread(name: "ask") {
                     let verdict = decide(arbiter, side)
+                    if isGranted(verdict) { arbiter.report(runs: true, by: side) }
                     verdicts.withLock { $0.append(verdict) }
                 }
             }
@@ -108,6 +158,7 @@ import Testing
         try primary.prepare(.primary)
         primary.stopKeeping()
         #expect(isGranted(decide(backup, .backup)))
+        backup.report(runs: true, by: .backup)
         #expect(isRefused(decide(primary, .primary)))
         let second = arbiter(key, run: "2e", host: "hostb")
         try second.prepare(.primary)
@@ -132,6 +183,7 @@ import Testing
         let (own, other) = speaker == .primary ? (primary, backup) : (backup, primary)
         #expect(own.settle(for: winner) == .settled)
         let side: Side = speaker == .primary ? .backup : .primary
+        if winner != side { own.report(runs: true, by: winner) }
         #expect(winner == side ? isGranted(decide(other, side)) : isRefused(decide(other, side)))
         primary.stopKeeping()
     }
@@ -140,11 +192,12 @@ import Testing
         let (primary, backup) = (arbiter("romulus/against"), arbiter("romulus/against", host: "hostb"))
         try primary.prepare(.primary)
         #expect(isGranted(decide(primary, .primary)))
+        primary.report(runs: true, by: .primary)
         guard case .contradicted(let why) = backup.settle(for: .backup) else {
             Issue.record("two copies")
             return
         }
-        #expect(why.contains("settled 1f hosta primary"))
+        #expect(why.contains("runs 1f hosta primary"))
         #expect(backup.settle(.resume, by: .backup, guest: "web", Log(guest: "web")) == .verdict(.refused(why)))
         #expect(backup.settle(for: .primary) == .settled)
     }
@@ -179,6 +232,7 @@ import Testing
         }
         server.setStopped(false)
         primary.tellRest()
+        primary.report(runs: true, by: .primary)
         #expect(isRefused(decide(backup, .backup)))
     }
 

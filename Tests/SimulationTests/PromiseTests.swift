@@ -101,6 +101,28 @@ import Testing
             #expect(verdict.violations.isEmpty, "\(scenario): \(verdict.violations)")
         }
     }
+
+    /// The link is cut, the backup is granted, and its replica does not come up (a bridge that is gone): both hosts are well, so
+    /// the guest goes on somewhere.
+    @Test func aRestoreThatFailsAfterTheGrantCostsNobodyTheGuest() {
+        var goesOn = 0
+        for seed in UInt64(0)..<400 {
+            let scenario = Scenario(
+                seed: seed, arbiter: .lease,
+                faults: [
+                    .init(.restoreFailsAfterTheGrant, .at(100)), .init(.primaryFrozen, .at(300)),
+                    .init(.linkCut, .at(301)),
+                ])
+            let world = World.run(scenario, isTraced: true)
+            #expect(world.violations.isEmpty, "\(scenario): \(world.violations)")
+            if world.trace.contains(where: { $0.contains("the restore fails") }) {
+                let isTaken = world.trace.contains { $0.contains("primary's verdict: granted") }
+                #expect(isTaken, "\(scenario): the guest runs nowhere, on two hosts that are well")
+                goesOn += 1
+            }
+        }
+        #expect(goesOn > 20, "hardly ever")
+    }
 }
 
 extension Scenario {

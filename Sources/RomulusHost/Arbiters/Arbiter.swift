@@ -15,6 +15,13 @@ public protocol Arbiter: Sendable {
     ) -> ArbiterVerdict?
     /// Where there was no verdict the admin has said whose the guest is: one attempt to have the other side hear it too.
     func settle(for winner: Side) -> Settlement
+    /// Just before the copy that was granted runs: why it must not, because it was decided otherwise meanwhile.
+    func objection(to side: Side) -> String?
+    /// Of a copy that was granted: whether it runs now, or cannot. Where the arbiter keeps it, the other side keeps its copy
+    /// until then.
+    ///
+    /// - Parameter insists: until it is told.
+    func report(runs: Bool, by side: Side, insists: Bool)
     /// Until what `settle` could not tell is told.
     func tellRest()
     /// For a run whose name is known only now.
@@ -40,6 +47,8 @@ public enum Settlement: Equatable, Sendable {
 extension Arbiter {
     public func of(run: UInt64) -> Arbiter { self }
     public func tellRest() {}
+    public func objection(to side: Side) -> String? { nil }
+    public func report(runs: Bool, by side: Side, insists: Bool = true) {}
 
     public func decide(_ side: Side, note: (String) -> Void, isCancelled: () -> Bool) -> ArbiterVerdict? {
         decide(side, note: note, isWithdrawn: { false }, isCancelled: isCancelled)

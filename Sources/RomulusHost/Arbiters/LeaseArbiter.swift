@@ -2,16 +2,19 @@ import Glibc
 import RomulusCore
 import Synchronization
 
-/// Grants to whoever settles the run first, in one transaction in etcd.
+/// Grants to whoever settles the run first, in one transaction in etcd, and refuses the other one when that runs.
 ///
 /// Two keys per guest. One, for good, says what became of the newest run; the other is there while the primary of a run
 /// lives, on a lease that it keeps alive and that a dead one loses after `lease_ttl_s`:
 ///
 ///     KEY         open RUN                   the run is under way, or nothing was decided
-///                 settled RUN HOST SIDE      that side's copy is the guest
+///                 settled RUN HOST SIDE      that side's copy is the guest, and is about to run
+///                 runs RUN HOST SIDE         it does
+///                 failed RUN HOST SIDE       it could not, and is gone: the other side may have it
 ///     KEY/lease   RUN HOST                   the primary lives
 ///
-/// The primary may settle an open run, the backup one without a lease. So the lease only says whom to wait for: the
+/// The primary may settle an open run, the backup one without a lease. "Settled" is not yet "runs": the side that is too late
+/// keeps its copy, paused, until it reads `runs`, and settles a run anew that has failed. So the lease only says whom to wait for: the
 /// decision is one transaction that one side wins, and hangs on no clock. However late the other asks, it finds the run
 /// settled, or a later one.
 final class LeaseArbiter: Arbiter {
@@ -192,21 +195,83 @@ final class LeaseArbiter: Arbiter {
             }
         let granted = Answer.verdict(.granted("etcd has settled it for this host"))
         guard case .found(let found) = result else { return granted }
-        return switch found[key] {
+        guard let text = found[key] else {
+            // An etcd that was emptied decides nothing: to refuse could end both copies.
+            return .notYet("etcd knows nothing of this run: decide with romulus resume or romulus yield")
+        }
+        if text == open {
+            return .notYet("the primary still has its lease in etcd; waiting for it to end, or to be settled")
+        }
+        // Another run's: this one's winner has run since.
+        guard let record = Record(text), record.run == run else { return .verdict(.refused("etcd has `\(text)'")) }
+        switch (record.state, record.side == side) {
         // The answer to an earlier transaction was lost, or the admin has settled it on the other host.
-        case let record? where winner(in: record) == side: granted
-        case open: .notYet("the primary still has its lease in etcd; waiting for it to end, or to be settled")
-        case let other?: .verdict(.refused("etcd has `\(other)'"))
-        // An etcd that was emptied decides nothing: to refuse could end both copies.
-        case nil: .notYet("etcd knows nothing of this run: decide with romulus resume or romulus yield")
+        case (.settled, true), (.runs, true): return granted
+        case (.runs, false), (.failed, true): return .verdict(.refused("etcd has `\(text)'"))
+        case (.settled, false):
+            return .notYet(
+                "etcd has settled it for \(record.host): the copy here stays paused until that one runs, or cannot; if that host"
+                    + " is lost, decide with romulus resume or romulus yield")
+        case (.failed, false):
+            let taken = try etcd.change(
+                [.put(key, mine), .delete(leaseKey)], if: [.holds(key, text)], isCancelled: isCancelled)
+            return taken == .changed
+                ? .verdict(.granted("etcd has settled it for this host, for \(record.host) could not run it"))
+                : .notYet("etcd has changed at this moment; asking again")
         }
     }
 
-    /// Whose this run is, by that record.
-    private func winner(in record: String) -> Side? {
-        let words = record.split(separator: " ")
-        guard words.count == 4, words[0] == "settled", words[1] == run else { return nil }
-        return [Side.primary, .backup].first { "\($0)" == words[3] }
+    /// Of a run that is not open any more.
+    private struct Record {
+        enum State: String {
+            case settled
+            case runs
+            case failed
+        }
+
+        var state: State
+        var run: String
+        var host: String
+        var side: Side
+
+        init?(_ text: String) {
+            let words = text.split(separator: " ").map(String.init)
+            guard words.count == 4, let state = State(rawValue: words[0]),
+                let side = [Side.primary, .backup].first(where: { "\($0)" == words[3] })
+            else { return nil }
+            (self.state, run, host, self.side) = (state, words[1], words[2], side)
+        }
+    }
+
+    // MARK: Granted, and running
+
+    func objection(to side: Side) -> String? {
+        guard let text = try? etcd.get(key), let record = Record(text), record.run == run, record.side != side else {
+            return nil
+        }
+        return "etcd has `\(text)' by now"
+    }
+
+    func report(runs: Bool, by side: Side, insists: Bool = true) {
+        var reasons = Reasons()
+        while true {
+            do throws(Etcd.Unreachable) {
+                guard let text = try etcd.get(key), let record = Record(text), record.run == run, record.side == side,
+                    record.state == .settled
+                else { return }
+                let state: Record.State = runs ? .runs : .failed
+                let news = "\(state.rawValue) \(run) \(record.host) \(side)"
+                if try etcd.change([.put(key, news)], if: [.holds(key, text)]) == .changed { return }
+            } catch {
+                guard insists else { return }
+                reasons.tell("\(error)") {
+                    log.warning(
+                        "etcd cannot be told whether the guest runs here (\($0)); trying again, because the other host keeps its"
+                            + " copy paused until it is")
+                }
+                pause(milliseconds: 1000) { false }
+            }
+        }
     }
 
     // MARK: The admin's word
@@ -216,16 +281,24 @@ final class LeaseArbiter: Arbiter {
     func settle(for winner: Side) -> Settlement {
         untold.withLock { $0 = nil }
         do throws(Etcd.Unreachable) {
-            let result = try etcd.change([.put(key, settled(winner)), .delete(leaseKey)], if: [.holds(key, open)])
-            guard case .found(let found) = result, self.winner(in: found[key] ?? "") != winner else {
-                stopKeeping()
-                return .settled
+            let news: [Etcd.Change] = [.put(key, settled(winner)), .delete(leaseKey)]
+            while true {
+                guard case .found(let found) = try etcd.change(news, if: [.holds(key, open)]) else { break }
+                guard let text = found[key] else {
+                    return .untold("etcd knows nothing of this run, and cannot be told what you have said")
+                }
+                guard let record = Record(text), record.run == run else {
+                    return .superseded("etcd has `\(text)', a later run")
+                }
+                guard record.state != .runs || record.side == winner else {
+                    return .contradicted("etcd has `\(text)', whatever the admin says")
+                }
+                if record.side == winner, record.state != .failed { break }
+                // Settled for the other one, which is not known to run, or could not.
+                if try etcd.change(news, if: [.holds(key, text)]) == .changed { break }
             }
-            guard let record = found[key] else {
-                return .untold("etcd knows nothing of this run, and cannot be told what you have said")
-            }
-            guard self.winner(in: record) != nil else { return .superseded("etcd has `\(record)', a later run") }
-            return .contradicted("etcd has `\(record)', whatever the admin says")
+            stopKeeping()
+            return .settled
         } catch {
             untold.withLock { $0 = winner }
             return .untold(
@@ -261,8 +334,10 @@ final class LeaseArbiter: Arbiter {
         stopKeeping()
         _ =
             switch side {
+            // No replica is left: nobody waits for it to run.
             case .primary:
-                try? etcd.change([.put(key, settled(.primary)), .delete(leaseKey)], if: [.holds(key, open)])
+                try? etcd.change(
+                    [.put(key, "runs \(run) \(host) primary"), .delete(leaseKey)], if: [.holds(key, open)])
             case .backup: try? etcd.change([.delete(leaseKey)], if: [.holds(leaseKey, holder)])
             }
     }

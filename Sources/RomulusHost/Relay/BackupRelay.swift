@@ -58,6 +58,10 @@ public final class BackupRelay: @unchecked Sendable {
         public var decidedAt: MonotonicTime
         /// When libxl had all it will get.
         public var closedAt: MonotonicTime
+        /// By the arbiter, or by the admin's word where that is kept; not by the primary, nor by time.
+        public var isArbitrated: Bool
+        /// To be said when the restored replica runs, or will not; nil where nobody hears it, or it was said.
+        public var farewell: BackupFarewell?
     }
 
     private static let receiveBytes = 1 << 20
@@ -109,6 +113,8 @@ public final class BackupRelay: @unchecked Sendable {
     /// It has neither ended nor lied.
     private var isLinkWhole = true
     private var arbiter: ArbiterDesk?
+    private var isArbitrated = false
+    private var farewell: BackupFarewell?
     private var polls = PollSet()
     private var thread: Thread?
 
@@ -166,14 +172,16 @@ public final class BackupRelay: @unchecked Sendable {
         return hasBegun.load(ordering: .acquiring)
     }
 
-    /// Ends the relay after libxl's restore has returned, and lets the primary know what came of it.
+    /// Ends the relay after libxl's restore has returned. The primary hears of one that failed; of the other when it runs
+    /// (`Outcome.farewell`).
     public func join(isRestored: Bool) -> Outcome {
         self.isRestored.store(isRestored, ordering: .releasing)
         restoreReturned.signal()
         thread?.join()
         return Outcome(
             end: end ?? .discard(cause: "the restore ended early"), lastEpoch: session.lastEpoch,
-            lastHeardAt: lastHeardAt, decidedAt: decidedAt, closedAt: closedAt)
+            lastHeardAt: lastHeardAt, decidedAt: decidedAt, closedAt: closedAt, isArbitrated: isArbitrated,
+            farewell: farewell)
     }
 
     // MARK: The thread
@@ -206,8 +214,16 @@ public final class BackupRelay: @unchecked Sendable {
         var polls = PollSet()
         polls.add(restoreReturned.raw, reading: true)
         while !polls.isReady(0) { polls.wait(until: nil) }
-        let farewell = session.farewell(afterRestore: isRestored.load(ordering: .acquiring), cause: cause)
-        if let farewell { perform([.send(farewell)]) }
+        guard isBackUsable, let failure = session.farewell(afterRestore: false, cause: cause),
+            let success = session.farewell(afterRestore: true, cause: cause)
+        else { return }
+        guard isRestored.load(ordering: .acquiring) else { return perform([.send(failure)]) }
+        var other = encoder
+        farewell = BackupFarewell(
+            descriptor: back, ifItRuns: backQueue + encoder.frame(success),
+            ifItDoesNot: backQueue + other.frame(failure),
+            nanoseconds: configuration.farewellNanoseconds)
+        backQueue = []
     }
 
     private func announceBeginning(_ isThere: Bool) {
@@ -308,6 +324,8 @@ public final class BackupRelay: @unchecked Sendable {
     }
 
     private func hearVerdict() {
+        let wasOpen = end == nil
+        defer { isArbitrated = wasOpen && end != nil }
         switch arbiter?.takeAnswer() {
         case .verdict(let verdict): perform(session.handle(.verdict(verdict), now: .now))
         case .word(let word, _): perform(session.handle(.adminSaid(word), now: .now))

@@ -192,7 +192,8 @@ struct romulus_plugin {
     /*
      * On either host, with arbiter = "plugin" in romulus.conf on both, when the link has failed: whether the copy on this
      * side goes on. It stands still until then, and the other side's does, or may not: GRANT ONLY WHAT NO OTHER CALL, ON EITHER
-     * HOST, IS GRANTED FOR THE SAME RUN, however late it asks; two copies of one guest destroy its data. enum
+     * HOST, IS GRANTED FOR THE SAME RUN, however late it asks; two copies of one guest destroy its data. A copy that is
+     * refused is destroyed at once: who refuses before the other side's copy runs loses the guest where that cannot. enum
      * romulus_verdict; the first that decides is final. May take its time: plugin_timeout_ms only says when the admin hears
      * of it. Where several plugins have it, the last one is asked.
      */

@@ -2,7 +2,7 @@
 
 import time
 
-from romlab.catalogue import BACKUP, BACKUP_GONE, PRIMARY_GONE, asked, destroyed, discarded, failover, frozen_until, goes_on, suspected
+from romlab.catalogue import BACKUP, BACKUP_GONE, PRIMARY, PRIMARY_GONE, asked, destroyed, discarded, failover, frozen_until, goes_on, suspected
 from romlab.checks import assert_goes_on, assert_stays, wait_gone, wait_one_copy
 from romlab.etcd import SETTINGS
 from romlab.guest import Prober
@@ -11,11 +11,14 @@ from romlab.shell import say, wait_for
 from romlab.stream import Stream
 
 LONGEST_SECONDS = 450
-MINE, OTHERS = "etcd has settled it for this host", "etcd has `.*'"
+MINE, OTHERS = "etcd has settled it for this host", "etcd has `runs .*'"
+# Granted is not yet running.
+WAITS = (rf"({PRIMARY}|{BACKUP})warning: etcd has settled it for \S+: the copy here stays paused until that one runs, or cannot;"
+         " if that host is lost, decide with romulus resume or romulus yield$")
 EXPECTS = (
     frozen_until(BACKUP_GONE, "lease"), suspected(PRIMARY_GONE), asked(PRIMARY_GONE, "lease"),
     BACKUP + "warning: the primary still has its lease in etcd; waiting for it to end, or to be settled$",
-    failover(f"{PRIMARY_GONE}; {MINE}"), destroyed(BACKUP_GONE, OTHERS),
+    WAITS, failover(f"{PRIMARY_GONE}; {MINE}"), destroyed(BACKUP_GONE, OTHERS),
     goes_on(BACKUP_GONE, f"its replica will not run: {MINE}"),
     discarded(f"{PRIMARY_GONE}, and the arbiter refused: {OTHERS}"))
 
