@@ -34,7 +34,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private let memory: MappedMemory
     private let log: Log
     private let configuration: Configuration
-    private let ports: Ports
+    private var ports: Ports
     private var nextGuestCheck: MonotonicTime
 
     private var session: PrimarySession
@@ -147,6 +147,8 @@ public final class PrimaryRelay: @unchecked Sendable {
             guestResumed.signal()
         }
         thread?.join()
+        // What is left to do may take long, and nobody answers there meanwhile.
+        ports.admin = nil
         // The helper may have frozen a guest that goes on while the thread was busy; by now it is gone, and freezes no more.
         switch end?.fate {
         case .goesOn, .hasLeft: thaw()
