@@ -95,6 +95,7 @@ enum PrimaryRun {
         takeOver(&info)
         let outcome = try runStock(domain, &info, relay, configuration.plugins)
         let runs = letGoOn(domain, outcome)
+        relay.decideOutput(guestRuns: runs)
         relay.close()
         protection.end(outcome.end, runs: runs)
         plugins.close()

@@ -38,6 +38,7 @@ struct SimulatedPrimary {
     var end: PrimarySession.End?
     /// It is decided that no replica will run: the guest's output is its own again.
     var isReplicaRuledOut = false
+    var isOutputUndecided = false
     /// And the relay has not heard of it: what leaves meanwhile nobody can hold.
     var isRedirectLost = false
     var lines = 0
@@ -90,6 +91,7 @@ extension World {
                 askArbiter(.primary)
                 reach(.arbiterAsked, primary.epoch)
             case .openOutput: leave(primary.plug.open())
+            case .openOutputIfGuestRuns: primary.isOutputUndecided = true
             case .dropOutput:
                 if scenario.sabotage == .leakOnYield { leave(primary.plug.open()) }
                 primary.plug.drop()
@@ -131,6 +133,7 @@ extension World {
         case .goesOn(let replica):
             if primary.guest.canBeResumed { primary.guest.isSuspended = false }
             if primary.guest.isSuspended { note("the guest cannot be resumed") }
+            decideOutput(guestRuns: !primary.guest.isSuspended)
             if case .ruledOut = replica { tellArbiter(of: .primary, runs: !primary.guest.isSuspended) }
         case .yields:
             if scenario.sabotage == .overruleARefusal {
@@ -144,6 +147,11 @@ extension World {
             if primary.guest.hasCrashed, primary.guest.exists { primary.isGuestRestarted = true }
             if case .ruledOut = replica { tellArbiter(of: .primary, runs: true) }
         }
+    }
+
+    private mutating func decideOutput(guestRuns: Bool) {
+        guard primary.isOutputUndecided else { return }
+        if guestRuns || scenario.sabotage == .leakOnYield { leave(primary.plug.open()) } else { primary.plug.drop() }
     }
 
     mutating func guestIsDestroyed() {

@@ -278,6 +278,7 @@ final class ProtectedGuest: Sendable {
     func end(hangsUp: Bool = true, resumed: Bool = true, whenDecided: () -> Void = {}) throws -> Ending {
         let saved = try saver.outcome()
         let primaryOutcome = primary.finish { resumed }
+        primary.decideOutput(guestRuns: resumed)
         whenDecided()
         primary.close()
         if hangsUp { wire.entry.shutDown() }

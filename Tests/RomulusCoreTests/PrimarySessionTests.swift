@@ -286,6 +286,19 @@ import Testing
         }
     }
 
+    /// It may turn out that the guest cannot run here: the replica must be there until etcd has been told.
+    @Test(arguments: [ArbiterKind.fence, .lease], [true, false])
+    func aGrantOfEtcdsIsHeardThereAndNotFromThePrimary(arbiter: ArbiterKind, isAdmins: Bool) {
+        let session = protectedSession(arbiter: arbiter, at: .milliseconds(100))
+        _ = session.timePassed(now: .milliseconds(850))
+        let actions = session.handle(
+            isAdmins ? .adminSaid(.resume) : .verdict(.granted("why")), now: .milliseconds(900))
+        let isTold = actions.contains { if case .send(.farewell(.protectionEnded, _)) = $0 { true } else { false } }
+        #expect(isTold == (arbiter == .fence || isAdmins), "\(actions)")
+        #expect(actions.contains(.thawGuest))
+        #expect(actions.contains(arbiter == .lease ? .openOutputIfGuestRuns : .openOutput))
+    }
+
     @Test func theBackupsFarewellDecidesAtOnceInEitherWay() {
         for isFrozen in [false, true] {
             let session = protectedSession()

@@ -151,6 +151,15 @@ import Testing
         }
     }
 
+    /// Destroyed by the admin, say, while etcd's answer was on its way.
+    @Test func aPrimaryThatIsGrantedAndGoneLeavesTheGuestToTheBackup() throws {
+        let (primary, backup) = (arbiter("romulus/gone"), arbiter("romulus/gone", host: "hostb"))
+        try primary.prepare(.primary)
+        #expect(isGranted(decide(primary, .primary)))
+        primary.end(for: .backup)
+        #expect(isGranted(decide(backup, .backup)))
+    }
+
     /// The old primary was stopped for as long as that, and asks when it goes on.
     @Test func aPrimaryIsRefusedHoweverManyRunsThereWereSince() throws {
         let key = "romulus/late"

@@ -80,6 +80,24 @@ import Testing
         #expect(fault != .helperKilled || kept > 50, "hardly ever")
     }
 
+    /// Granted is not yet running: the primary's host stands still in a checkpoint, is granted the guest when it goes on, and has
+    /// lost the guest's device model meanwhile.
+    @Test func aGuestThatWasGrantedAndCannotBeResumedGoesOnAsItsReplica() {
+        var lost = 0
+        for seed in UInt64(0)..<2000 {
+            let scenario = Scenario(
+                seed: seed, arbiter: .lease,
+                faults: [.init(.primaryFrozen, .point(.suspended, epoch: 3)), .init(.deviceModelKilled, .at(420))])
+            let verdict = World.run(scenario, isTraced: true)
+            #expect(verdict.violations.isEmpty, "\(scenario): \(verdict.violations)")
+            guard verdict.trace.contains(where: { $0.contains("the guest cannot be resumed") }) else { continue }
+            lost += 1
+            let goesOn = verdict.trace.contains { $0.contains("backup ends: failOver") }
+            #expect(goesOn, "\(scenario): the guest runs nowhere, and its replica is discarded")
+        }
+        #expect(lost > 20, "hardly ever")
+    }
+
     @Test func aScenarioReplaysExactly() {
         for seed in UInt64(0)..<50 {
             let scenario = Scenario.random(seed: seed)

@@ -512,7 +512,7 @@ public struct PrimarySession: Sendable {
             + " `romulus resume \(configuration.guest)' here"
     }
 
-    private mutating func decided(_ verdict: ArbiterVerdict) -> [Action] {
+    private mutating func decided(_ verdict: ArbiterVerdict, byAdmin isAdmins: Bool = false) -> [Action] {
         guard case .framed(let framed) = phase, case .frozen(let cause, let isLinkUsable) = framed.standing else {
             return []
         }
@@ -522,7 +522,9 @@ public struct PrimarySession: Sendable {
             let farewell = Message.farewell(.protectionEnded, text: "the guest goes on at the primary: \(why)")
             let told: [Action] = isLinkUsable ? [.send(guestsLeave?.farewell ?? farewell)] : []
             if let guestsLeave { return told + end(guestsLeave.cause, .hasLeft(.ruledOut(why))) }
-            return told + end(cause, .goesOn(.ruledOut(why)))
+            // etcd keeps "granted" and "runs" apart, and the backup hears of the second there.
+            let isHeardThere = configuration.arbiter == .lease && !isAdmins
+            return (isHeardThere ? [] : told) + end(cause, .goesOn(.ruledOut(why)))
         case .refused(let why):
             return end(cause, .yields(why))
         }
@@ -530,8 +532,8 @@ public struct PrimarySession: Sendable {
 
     private mutating func adminSaid(_ word: AdminWord) -> [Action] {
         switch word {
-        case .resume: decided(.granted("the admin said so"))
-        case .yield: decided(.refused("the admin said so"))
+        case .resume: decided(.granted("the admin said so"), byAdmin: true)
+        case .yield: decided(.refused("the admin said so"), byAdmin: true)
         }
     }
 
@@ -541,6 +543,9 @@ public struct PrimarySession: Sendable {
         phase = .ended
         let consequences: [Action] =
             switch fate {
+            // Granted is not yet running.
+            case .goesOn(.ruledOut) where configuration.arbiter == .lease:
+                (wasFrozen ? [.thawGuest] : []) + [.openOutputIfGuestRuns]
             case .goesOn, .hasLeft(.none), .hasLeft(.discarded), .hasLeft(.ruledOut):
                 (wasFrozen ? [.thawGuest] : []) + [.openOutput]
             case .yields: (wasFrozen ? [] : [.freezeGuest]) + [.dropOutput]

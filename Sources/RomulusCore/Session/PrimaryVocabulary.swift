@@ -52,6 +52,9 @@ extension PrimarySession {
         case askArbiter
         /// Let out everything, and hold nothing any more.
         case openOutput
+        /// The same once the guest has been seen to run here, with the run ended; drop it where the guest cannot: the replica may
+        /// be granted it then.
+        case openOutputIfGuestRuns
         /// Throw away what is held, and let nothing out any more.
         case dropOutput
         case log(LogLine)

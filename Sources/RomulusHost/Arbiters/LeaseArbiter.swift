@@ -332,6 +332,8 @@ final class LeaseArbiter: Arbiter {
 
     func end(for side: Side) {
         stopKeeping()
+        // It may have been granted, and nobody has heard that.
+        if side == .backup { report(runs: false, by: .primary, insists: false) }
         _ =
             switch side {
             // No replica is left: nobody waits for it to run.

@@ -72,6 +72,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var firstEpochEnd: Message?
     /// As of the last look.
     private var held = HeldOutput()
+    /// What is held is let out, or dropped, when it is known whether the guest runs.
+    private var isOutputUndecided = false
     private var framesWanted = FramesWanted.no
     private var epochsStaged = Epoch.none
     private var polls = PollSet()
@@ -161,6 +163,13 @@ public final class PrimaryRelay: @unchecked Sendable {
             wasFarewellHeard: wasStockFarewellSent || (isFarewellQueued && backupFarewell != nil),
             isSuspensionOurs: isCheckpointing || !isHelperOurs,
             isSuspendOrderOut: epochWatch.isSuspending && [.runs, .paused].contains(ports.guest.standing()))
+    }
+
+    /// After `finish`, when the guest has been seen to: what a grant alone has not let out.
+    public func decideOutput(guestRuns: Bool) {
+        guard isOutputUndecided else { return }
+        isOutputUndecided = false
+        if guestRuns { ports.output?.releaseEverything() } else { ports.output?.dropEverything() }
     }
 
     /// After `finish`, when the guest has been seen to: a backup that still asks its arbiter, and is not told by that, hears the
@@ -609,6 +618,8 @@ public final class PrimaryRelay: @unchecked Sendable {
                 ask()
             case .openOutput:
                 ports.output?.releaseEverything()
+            case .openOutputIfGuestRuns:
+                isOutputUndecided = true
             case .dropOutput:
                 ports.output?.dropEverything()
             case .log(let line):
