@@ -78,7 +78,7 @@ extension ProtectionTests {
             let guest = try ProtectedGuest(
                 in: folder,
                 .init(
-                    detectTimeoutMilliseconds: 60_000,
+                    detectTimeoutMilliseconds: 10_000,
                     whileSuspended: {
                         epochs.change { $0 += 1 }
                         if epochs.value == 4 { saver.value?.process.kill(SIGKILL) }
@@ -104,7 +104,7 @@ extension ProtectionTests {
         @Test func aDestroyedPrimaryHandsTheGuestOverAtOnce() throws {
             let leave = Shared<PrimarySession.GuestLeave?>(nil)
             let guest = try ProtectedGuest(
-                in: folder, .init(detectTimeoutMilliseconds: 60_000, guestLeave: { leave.value }))
+                in: folder, .init(detectTimeoutMilliseconds: 10_000, guestLeave: { leave.value }))
             try guest.waitForCommits(3)
             leave.set(.destroyed)
             let ending = try guest.end()
@@ -115,7 +115,7 @@ extension ProtectionTests {
         @Test func aGuestThatIsSavedOrMigratedAwayIsNotHandedOver() throws {
             let leave = Shared<PrimarySession.GuestLeave?>(nil)
             let guest = try ProtectedGuest(
-                in: folder, .init(detectTimeoutMilliseconds: 60_000, guestLeave: { leave.value }))
+                in: folder, .init(detectTimeoutMilliseconds: 10_000, guestLeave: { leave.value }))
             try guest.waitForCommits(3)
             leave.set(.taken)
             let ending = try guest.end()
@@ -172,7 +172,7 @@ extension ProtectionTests {
         }
 
         @Test func aRestoreThatFailsEndsTheRunAtOnceAndTheGuestGoesOn() throws {
-            let guest = try ProtectedGuest(in: folder, .init(detectTimeoutMilliseconds: 60_000))
+            let guest = try ProtectedGuest(in: folder, .init(detectTimeoutMilliseconds: 10_000))
             try guest.waitForCommits(3)
             guest.killRestorer()
             let ending = try guest.end()
@@ -213,7 +213,7 @@ extension ProtectionTests {
             let guest = try ProtectedGuest(
                 in: folder,
                 .init(
-                    detectTimeoutMilliseconds: 60_000, epochLimitBytes: 2 << 20,
+                    detectTimeoutMilliseconds: 10_000, epochLimitBytes: 2 << 20,
                     whileSuspended: {
                         guard isLarge.value, let source = sources.value else { return }
                         for page in 200..<900 as Range<UInt64> { simxen_mark_dirty(source.raw, page) }

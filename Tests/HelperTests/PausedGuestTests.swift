@@ -148,7 +148,7 @@ extension ProtectionTests {
             let guest = try ProtectedGuest(
                 in: folder,
                 .init(
-                    detectTimeoutMilliseconds: 60_000,
+                    detectTimeoutMilliseconds: 10_000,
                     whileSuspended: {
                         epochs.change { $0 += 1 }
                         if epochs.value == 4 { saver.value?.process.kill(SIGSTOP) }

@@ -113,6 +113,7 @@ final class ProtectedGuest: Sendable {
             pages: settings.slots.primary == 0
                 ? nil : .init(slots: settings.slots.primary, compression: settings.compression))
         relaySettings.epochWatch = settings.epochWatch
+        relaySettings.hangingNanoseconds = .nanoseconds(milliseconds: 2000)
         let epochLimitBytes = settings.epochLimitBytes ?? settings.pages * 4096 + (1 << 20)
         let (primaryVerdict, backupVerdict) = (settings.primaryVerdict, settings.backupVerdict)
         primary = try PrimaryRelay(

@@ -332,10 +332,11 @@ public final class PrimaryRelay: @unchecked Sendable {
         let since = hasAwaitedSaveSince ?? .now
         hasAwaitedSaveSince = since
         let waited = MonotonicTime.now - since
-        if hasStoodStill || waited >= Self.endingNanoseconds, [.runs, .paused].contains(ports.guest.standing()) {
+        let isOverdue = waited >= configuration.endingNanoseconds
+        if hasStoodStill || isOverdue, [.runs, .paused].contains(ports.guest.standing()) {
             return tellOfGuest(runs: true)
         }
-        guard waited >= (hasStoodStill ? Self.hangingNanoseconds : Self.endingNanoseconds) else { return }
+        guard waited >= helperPatienceNanoseconds else { return }
         hasAwaitedSaveSince = .now
         if isHelperHere, let helperProcess { killHelper(helperProcess) }
     }
@@ -727,7 +728,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// A helper that hangs keeps libxl, and with it whoever would resume the guest. One that waits for a guest to suspend will end.
     private func freeGuest() {
         guard case .goesOn? = end?.fate, let helperProcess else { return }
-        let deadline = MonotonicTime.now + (hasStoodStill ? Self.hangingNanoseconds : Self.endingNanoseconds)
+        let deadline = MonotonicTime.now + helperPatienceNanoseconds
         while !hasSaveReturned, MonotonicTime.now < deadline { awaitSaveReturn(until: deadline) }
         readReports()
         let isWaiting = epochWatch.isSuspending && ports.guest.standing() != .suspended
@@ -735,15 +736,14 @@ public final class PrimaryRelay: @unchecked Sendable {
         killHelper(helperProcess)
     }
 
+    private var helperPatienceNanoseconds: Int64 {
+        hasStoodStill ? configuration.hangingNanoseconds : configuration.endingNanoseconds
+    }
+
     private func killHelper(_ process: Int32) {
         log.warning("the save helper hangs: it is killed, so that xl goes on and resumes the guest if it is suspended")
         kill(process, SIGKILL)
     }
-
-    /// What a helper may take to end that was told to, and one that has not moved for long already. A host that is busy may take
-    /// its time without hanging.
-    private static let endingNanoseconds: Int64 = 20_000_000_000
-    private static let hangingNanoseconds: Int64 = 10_000_000_000
 
     /// Finishes the frame under way, and waits until the backup has answered a farewell with its own.
     private func sayLastWords() {

@@ -16,6 +16,10 @@ extension PrimaryRelay {
         /// How often the guest is looked at.
         public var guestCheckNanoseconds: Int64 = 100_000_000
         public var epochWatch = EpochWatch()
+        /// What a helper may take to end that was told to. A host that is busy may take its time without hanging.
+        public var endingNanoseconds: Int64 = 20_000_000_000
+        /// The same for one that has not moved for long already.
+        public var hangingNanoseconds: Int64 = 10_000_000_000
 
         public init(
             session: PrimarySession.Configuration, run: UInt64, helper: HelperSettings, schedule: SchedulePolicy,

@@ -1,8 +1,9 @@
-"""PVH and HVM guests fail over; at the epoch's boundary the replica's memory is the guest's, page for page."""
+"""PVH and HVM guests fail over, one for a link that is cut, the other for a device model that is killed: at the epoch's boundary
+the replica's memory is the guest's, page for page."""
 
 import struct
 
-from romlab.catalogue import BACKUP_GONE, PRIMARY_GONE, STALE_BUFFER, failover, frozen
+from romlab.catalogue import BACKUP_GONE, PRIMARY_GONE, STALE_BUFFER, destroyed, failover, frozen
 from romlab.checks import wait_one_copy
 from romlab.shell import say, wait_for
 
@@ -10,16 +11,27 @@ LONGEST_SECONDS = 900
 EPOCHS = 2
 # Where Debian's kernel has Xen's shared_info page: the hypervisor's own, with its clock, made anew on every host.
 SHARED_INFO = 0x10
+SAVE_FAILED = r"checkpointing failed \([^()]*\)"
 # The first guest's run ends with its host's domains, as the lab cleans up.
-EXPECTS = (frozen(BACKUP_GONE), failover(PRIMARY_GONE), STALE_BUFFER)
+EXPECTS = (
+    frozen(BACKUP_GONE), failover(PRIMARY_GONE), STALE_BUFFER, destroyed(SAVE_FAILED, "it cannot go on here"),
+    failover(SAVE_FAILED + ", and the guest cannot go on at the primary"))
 
 
 def run(lab):
-    compare(lab, lab.pvh, 2, "compile")
-    compare(lab, lab.hvm, 2, "none")
+    compare(lab, lab.pvh, 2, "compile", cut)
+    compare(lab, lab.hvm, 2, "none", kill_device_model)
 
 
-def compare(lab, kind, vcpus, work):
+def cut(lab, guest):
+    lab.network.set_replication(False)
+
+
+def kill_device_model(lab, guest):
+    lab.a.run(f"kill -9 $(xenstore-read /local/domain/$(xl domid {guest.name})/image/device-model-pid)")
+
+
+def compare(lab, kind, vcpus, work, fault):
     # Not guest_on(): a guest that an earlier scenario has left there has another number of vCPUs.
     lab.reset()
     guest = kind.with_(vcpus=vcpus)
@@ -38,11 +50,13 @@ def compare(lab, kind, vcpus, work):
         # What comes for a guest that stands still, dom0 writes into its memory: until the question's connection has been
         # taken down, which takes an epoch for each of the guest's packets, there is something to come.
         protection.wait_epochs(4, 120)
-        balloon(lab, guest, protection)
+        # What it gets back is filled where it works.
+        if work != "none":
+            balloon(lab, guest, protection)
         for host in lab.hosts:
             host.run(f"echo {ram} >/tmp/witness/pages")
         wait_for("the witness to have seen epochs", lambda: epochs_seen(lab) >= EPOCHS, 180, 1)
-        lab.network.set_replication(False)
+        fault(lab, guest)
         assert wait_one_copy(lab, guest) == "b"
         found = wait_for("the failover line", lambda: epoch_of_failover(lab), 30)
         before, after = memory(lab.a, f"epoch-{found}"), memory(lab.b, "replica")
