@@ -22,15 +22,9 @@ final class HelperSession: @unchecked Sendable {
     private var outputHeld = Epoch.none
     private var isStopOrdered = false
 
-    private enum Duty {
-        case none
-        /// A save is under way: somebody must look after the guest if `xl` dies.
-        case watching
-        case orphaned
-    }
-    private let duty = Mutex(Duty.watching)
-    /// For the guardian. Held while an order is read, so that none is read and not counted yet when the guardian looks.
-    private let isReplicaPossible = Mutex(false)
+    /// Held while an order is read, so that none is read and not counted yet when the guardian looks; and while what it asks for
+    /// is done.
+    private let duty: Mutex<HelperDuty>
 
     /// - Returns: nil when this helper was not started by Romulus's hook in `xl`.
     init?(_ interface: OpaquePointer?, _ domain: UInt32) {
@@ -39,6 +33,7 @@ final class HelperSession: @unchecked Sendable {
         else { return nil }
         self.interface = interface
         self.domain = domain
+        duty = Mutex(HelperDuty(domain: domain))
         self.control = control
         self.settings = settings
         log = Log(guest: "domain \(domain)", events: .standard, isAside: true)
@@ -119,7 +114,7 @@ final class HelperSession: @unchecked Sendable {
         wait { self.outputHeld >= epoch }
     }
 
-    func replicaBecomesPossible() { isReplicaPossible.withLock { $0 = true } }
+    func replicaBecomesPossible() { duty.withLock { perform(&$0, .replicaBecomesPossible) } }
 
     /// Until the next epoch is to begin; whoever schedules may change its mind meanwhile.
     ///
@@ -164,17 +159,17 @@ final class HelperSession: @unchecked Sendable {
     }
 
     private func takeOrder() -> HelperControl.Received<HelperControl.Order> {
-        isReplicaPossible.withLock { isPossible in
-            let order = HelperControl.receiveOrder(from: control)
-            if case .message(.guestGoesOn) = order { isPossible = false }
-            return order
-        }
+        duty.withLock { receiveOrder(&$0) }
+    }
+
+    private func receiveOrder(_ duty: inout HelperDuty) -> HelperControl.Received<HelperControl.Order> {
+        let order = HelperControl.receiveOrder(from: control)
+        if case .message(.guestGoesOn) = order { perform(&duty, .guestGoesOn) }
+        return order
     }
 
     // MARK: When xl dies
 
-    /// `xl` holds the other end of the control socket for as long as it lives. This helper holds a copy of the link, so
-    /// the backup sees its end only after the guest here has been taken care of.
     private func startGuardian() {
         let isStarted = try? Thread(name: "romulus-guard") { [self] in
             Urgency.raise(to: settings.realtimePriority, log)
@@ -203,32 +198,22 @@ final class HelperSession: @unchecked Sendable {
         return max(soon, lease?.end ?? soon)
     }
 
-    /// `xl` renews the lease many times before it ends, and takes it away when it has frozen the guest itself. One that has
-    /// ended is `xl`'s that stands still.
+    /// `xl` renews the lease many times before it ends, and takes it away when it has frozen the guest itself.
     private func freezeIfLeaseHasEnded() {
         guard let lease, let end = lease.end, MonotonicTime.now >= end, lease.take(end) else { return }
-        guard pause() else {
-            return log.error(
-                "xl remus does not run (stopped, or stuck), and the copy here could not be frozen: stop it with xl pause"
-                    + " \(domain), the backup takes over")
-        }
-        lease.noteFreeze()
-        log.warning(
-            "xl remus does not run (stopped, or stuck), and the backup takes over: the copy here is frozen")
+        duty.withLock { perform(&$0, .leaseWasTaken) }
     }
-
-    private func pause() -> Bool { hypervisor.map { xc_domain_pause($0, domain) == 0 } ?? false }
 
     nonisolated(unsafe) private static var guardian: HelperSession?
 
     func finish() {
-        duty.withLock { if $0 == .watching { $0 = .none } }
+        duty.withLock { perform(&$0, .saveIsOver) }
         log.drain()
     }
 
     /// An exit in the middle of a save: `xl` is dead, or dying, and its descriptors close one after the other.
     private func orphanedAtExit() {
-        guard duty.withLock({ $0 == .watching }) else { return }
+        guard duty.withLock({ $0.isWatching }) else { return }
         var polls = PollSet()
         polls.add(control)
         polls.wait(until: .now + .nanoseconds(milliseconds: 500))
@@ -238,32 +223,28 @@ final class HelperSession: @unchecked Sendable {
     /// Whoever comes first does it; whoever comes second waits here until it is done.
     private func orphaned() {
         duty.withLock { duty in
-            guard duty == .watching else { return }
-            duty = .orphaned
+            guard duty.isWatching else { return }
             // What xl said last counts, even if the save has not come to read it.
-            while case .message = takeOrder() {}
-            lookAfterGuest()
-            log.drain()
-            _exit(1)
+            while case .message = receiveOrder(&duty) {}
+            perform(&duty, .xlHasGone(isGuestFrozen: lease?.isGuestFrozen == true))
         }
     }
 
-    /// With a complete replica on the backup, which takes over when the link ends, this copy must not run, and its output
-    /// stays held. Without one it must go on, and what is held is its own.
-    private func lookAfterGuest() {
-        if isReplicaPossible.withLock({ $0 }) {
-            // One pause is enough, and is undone by one xl unpause.
-            if lease?.isGuestFrozen == true || pause() {
-                log.error(
-                    "xl remus was killed: the backup takes over; the copy here is paused: remove it with"
-                        + " xl destroy \(domain) once the guest runs there")
-            } else {
-                log.error("xl remus was killed and the copy here could not be paused: stop it, the backup takes over")
+    private func perform(_ duty: inout HelperDuty, _ event: HelperDuty.Event) {
+        for action in duty.handle(event) {
+            switch action {
+            case .pauseGuest:
+                let isPaused = hypervisor.map { xc_domain_pause($0, domain) == 0 } ?? false
+                perform(&duty, .guestPaused(isPaused))
+            case .noteFreeze: lease?.noteFreeze()
+            case .resumeGuest:
+                if GuestStanding(of: domain, hypervisor) == .suspended { _ = xc_domain_resume(hypervisor, domain, 1) }
+            case .releaseOutput: (try? Leftovers(of: domain))?.release(log)
+            case .log(let line): log.write(line)
+            case .exit:
+                log.drain()
+                _exit(1)
             }
-            return
         }
-        if GuestStanding(of: domain, hypervisor) == .suspended { _ = xc_domain_resume(hypervisor, domain, 1) }
-        (try? Leftovers(of: domain))?.release(log)
-        log.error("xl remus was killed before there was a replica: the guest goes on here, unprotected")
     }
 }

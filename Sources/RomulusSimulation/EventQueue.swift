@@ -25,6 +25,9 @@ struct EventQueue {
         case thaw(Side)
         case heal
         case redirectNoticed
+        case helperLooks
+        case helperSeesXlGone
+        case xlGoesOn
     }
 
     private var heap: [Entry] = []

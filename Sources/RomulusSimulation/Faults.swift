@@ -16,6 +16,10 @@ public enum Fault: String, CaseIterable, Sendable {
     case primaryFrozen
     case backupFrozen
     case helperKilled
+    /// And its helper looks after the guest, as whenever a save is under way.
+    case xlKilled
+    /// The guest runs and nobody tends it; `xl` goes on later.
+    case xlStopped
     /// The next BUFFER: the guest stays suspended, and no further epoch can begin.
     case bufferFails
     /// In a checkpoint it ends the save, and the guest cannot go on here.
@@ -85,6 +89,12 @@ public enum Sabotage: String, CaseIterable, Sendable {
     case leaveWithoutTheGuest
     /// The copy here goes when the other side is granted, and not when that runs.
     case refuseBeforeTheOtherRuns
+    /// The helper is not told of the replica, and takes the guest for the only copy.
+    case forgetTheReplica
+    /// The helper of a dead `xl` lets go of the link before the guest stands still.
+    case exitBeforeThePause
+    /// The helper does not look at the lease.
+    case overlookAStandstill
 }
 
 public enum ArbiterChoice: String, CaseIterable, Sendable {

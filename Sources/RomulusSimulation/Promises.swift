@@ -93,6 +93,8 @@ struct Promises {
             .deviceModelKilled where world.backup.session.lastEpoch == .none,
             .adminDestroys where world.backup.session.lastEpoch == .none:
             break
+        // What it had of the first epoch was lost with xl, and the helper could not know that.
+        case .xlKilled where world.backup.session.lastEpoch == .none && world.primary.guest.freezes > 0: break
         default:
             // Where the backup is dead, or never had a whole epoch, and nobody can rule a replica out: that is said, and
             // left to the admin.

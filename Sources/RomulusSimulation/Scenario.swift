@@ -26,6 +26,9 @@ public struct Scenario: Sendable {
         }
     }
 
+    /// `xl` stands still at some time, and its helper freezes the guest in its place.
+    var isGuarded: Bool { faults.contains { $0.fault == .xlStopped } }
+
     public init(seed: UInt64, arbiter: ArbiterChoice, faults: [Planned] = [], sabotage: Sabotage? = nil) {
         self.seed = seed
         self.arbiter = arbiter

@@ -79,8 +79,8 @@ extension World {
         case .leaseAnswered(let side, let verdict): answer(side, verdict)
         case .told(let side, let runs): tell(side, runs)
         case .keepAlive:
-            guard primary.host.isUp, primary.end == nil else { return }
-            if primary.host.isRunning, time >= arbiterAwayUntil { lease.keepAlive(at: time) }
+            guard primary.isXlThere, primary.end == nil else { return }
+            if primary.isRunning, time >= arbiterAwayUntil { lease.keepAlive(at: time) }
             events.add(.arbiter(.keepAlive), at: time + lease.ttl / 3)
         }
     }
@@ -157,14 +157,14 @@ extension World {
 
     private func isUp(_ side: Side) -> Bool {
         switch side {
-        case .primary: primary.host.isUp
+        case .primary: primary.isXlThere
         case .backup: backup.host.isUp
         }
     }
 
     private func isRunning(_ side: Side) -> Bool {
         switch side {
-        case .primary: primary.host.isRunning
+        case .primary: primary.isRunning
         case .backup: backup.host.isRunning
         }
     }

@@ -9,7 +9,7 @@ enum CheckpointStep {
     case epochEnd
 }
 
-/// What xl, its helper and the relay are on the primary.
+/// What xl with its relay, and the helper, are on the primary.
 struct SimulatedPrimary {
     static let dataFrames = 3
     static let dataWords = SimulatedPages.wordsPerPage
@@ -35,6 +35,9 @@ struct SimulatedPrimary {
     /// What on_crash has made: another domain.
     var isGuestRestarted = false
     var isLinkReadable = true
+    var isXlAlive = true
+    var isXlStopped = false
+    var helper = SimulatedHelper()
     var end: PrimarySession.End?
     /// It is decided that no replica will run: the guest's output is its own again.
     var isReplicaRuledOut = false
@@ -54,6 +57,12 @@ struct SimulatedPrimary {
     }
 
     func now(_ time: Int64) -> MonotonicTime { host.clock.local(time) }
+
+    var isXlThere: Bool { host.isUp && isXlAlive }
+    /// xl's relay.
+    var isRunning: Bool { host.isRunning && isXlAlive && !isXlStopped }
+    /// A save is under way, and with it the helper.
+    var isSaving: Bool { isXlThere && !isSaveStopped && !hasSaveFailed && end == nil }
 
     /// The guest's copy here may be scheduled.
     var isActive: Bool { host.isRunning && (guest.isActive || isGuestRestarted) }
@@ -86,7 +95,9 @@ extension World {
             case .stopSave: primary.isSaveStopped = true
             case .resumeGuest: events.add(.guestResumed, at: later(0...20))
             case .freezeGuest: freezeGuest()
-            case .thawGuest: primary.guest.freezes = max(0, primary.guest.freezes - 1)
+            case .thawGuest:
+                primary.guest.freezes = 0
+                primary.helper.hasFrozenGuest = false
             case .askArbiter:
                 askArbiter(.primary)
                 reach(.arbiterAsked, primary.epoch)
@@ -101,6 +112,7 @@ extension World {
             case .end(let end): ended(end)
             }
         }
+        primary.helper.lease = primary.session.watchdogDeadline
     }
 
     private mutating func holdOutput(_ epoch: Epoch) {
@@ -122,6 +134,7 @@ extension World {
     private mutating func freezeGuest() {
         if scenario.sabotage == .openOutputOnSuspicion { leave(primary.plug.open()) }
         primary.hasFrozen = true
+        if primary.helper.hasFrozenGuest { return }
         if scenario.sabotage != .neverFreeze { primary.guest.freezes += 1 }
     }
 
@@ -178,8 +191,8 @@ extension World {
     }
 
     mutating func lookAtGuest() {
-        guard primary.host.isUp, primary.end == nil else { return }
-        guard primary.host.isRunning else { return events.add(.guestIsLookedAt, at: later(1...100)) }
+        guard primary.isXlThere, primary.end == nil else { return }
+        guard primary.isRunning else { return events.add(.guestIsLookedAt, at: later(1...100)) }
         primary.isLeaveSeen = true
         if scenario.sabotage == .forgetWhatComesWhileFrozen, primary.session.isFrozen { return }
         primaryHandles(.guestLeft(primary.guest.hasCrashed ? .crashed : .shutDown))
@@ -187,8 +200,8 @@ extension World {
 
     /// What libxl does when the save is over; it may be at it when the guest is frozen.
     mutating func resumeGuest() {
-        guard primary.host.isUp, primary.session.awaitsGuest || primary.session.isFrozen else { return }
-        guard primary.host.isRunning else { return events.add(.guestResumed, at: time + .nanoseconds(milliseconds: 3)) }
+        guard primary.isXlThere, primary.session.awaitsGuest || primary.session.isFrozen else { return }
+        guard primary.isRunning else { return events.add(.guestResumed, at: time + .nanoseconds(milliseconds: 3)) }
         if primary.guest.canBeResumed { primary.guest.isSuspended = false }
         let runs = !primary.guest.isSuspended || scenario.sabotage == .leaveWithoutTheGuest
         primaryHandles(.guestResumed(runs))
@@ -220,9 +233,9 @@ extension World {
     }
 
     mutating func checkpoint(_ step: CheckpointStep) {
-        guard primary.host.isUp, !primary.isSaveStopped else { return }
-        // libxl waits for a guest that stands still, and everybody for a host that does.
-        if !primary.host.isRunning || primary.guest.freezes > 0 {
+        guard primary.isXlThere, !primary.isSaveStopped else { return }
+        // libxl waits for a guest that stands still, and everybody for a host or an xl that does.
+        if !primary.isRunning || primary.guest.freezes > 0 {
             events.add(.checkpoint(step), at: time + .nanoseconds(milliseconds: 3))
             return
         }
@@ -250,7 +263,7 @@ extension World {
         guard primary.guest.runs else { return }
         primary.epoch = primary.epoch.next
         reach(.beforeSuspend, primary.epoch)
-        guard primary.host.isRunning, !primary.isSaveStopped, primary.guest.runs else {
+        guard primary.isRunning, !primary.isSaveStopped, primary.guest.runs else {
             primary.epoch = Epoch(rawValue: primary.epoch.rawValue - 1)
             return events.add(.checkpoint(.begin), at: time + .nanoseconds(milliseconds: 3))
         }
@@ -264,6 +277,9 @@ extension World {
     }
 
     private mutating func sendData(_ index: Int) {
+        if index == SimulatedPrimary.dataFrames - 1, scenario.sabotage != .forgetTheReplica {
+            helperHandles(.replicaBecomesPossible)
+        }
         guard primary.session.hasRoomOnLink else {
             return events.add(.checkpoint(.data(index)), at: time + .nanoseconds(milliseconds: 1))
         }
@@ -306,7 +322,7 @@ extension World {
     }
 
     mutating func primaryReads() {
-        guard primary.host.isRunning, primary.isLinkReadable, primary.end == nil else { return }
+        guard primary.isRunning, primary.isLinkReadable, primary.end == nil else { return }
         // What is read after a standstill was, by the sabotage, read when it came.
         let moment = primary.now(
             scenario.sabotage == .readOldMessagesInTheirOwnTime && primary.host.frozenAt > 0
@@ -334,7 +350,7 @@ extension World {
                 message = .heard(frames: primary.composedFrames)
             }
             if case .acknowledgement(let epoch, _) = message { reach(.acknowledgementReceived, epoch) }
-            guard primary.host.isRunning else { return }
+            guard primary.isRunning else { return }
             primaryHandles(.received(message), at: moment)
         } catch {
             primary.isLinkReadable = false
