@@ -67,7 +67,7 @@ for file in $(2); do \
     chmod $(1) $$target || exit 1; done
 endef
 
-.PHONY: all resolve help packages install install-library install-tools install-dev deb deb-reproducible check unit \
+.PHONY: all resolve help packages install install-library install-tools install-dev deb deb-reproducible check unit replay \
 	patched-xen lab-images lab-test lab-soak demo lab-up lab-down lab-ssh measure bench schedule-picture traces fmt fmt-check clean
 
 all: $(BUILD)/libromulus.so.0 $(BUILD)/romulus  ## build the shared object and the command
@@ -150,6 +150,9 @@ unit: fmt-check all deb  ## the tests that need no hypervisor
 	Tests/Lab/selftest.py
 	Tests/Lab/soak_selftest.py
 	Tests/units $(BUILD)/units.log
+
+replay:  ## the story of a scenario of the simulation's; SCENARIO="5 lease linkCut@300", as a failing test prints it
+	ROMULUS_SCENARIO="$(SCENARIO)" swift test --filter theScenarioThatIsAskedFor
 
 patched-xen: packages  ## patches/ applied to the Xens they are for, xl and its save helper compiled with them
 	$(LAB) patched

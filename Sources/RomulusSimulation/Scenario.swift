@@ -56,10 +56,57 @@ public struct Scenario: Sendable {
     }
 }
 
-extension Scenario: CustomStringConvertible {
+/// In words: `5 lease linkCut@300 xlKilled@released:3`, with `hesitates` and `!sabotage` at the end where they are.
+extension Scenario: LosslessStringConvertible {
     public var description: String {
-        let faults = faults.map { "\($0.fault) \($0.moment)" }.joined(separator: ", ")
-        return "seed \(seed), arbiter \(arbiter), [\(faults)]" + (sabotage.map { ", sabotage \($0)" } ?? "")
+        var words = ["\(seed)", "\(arbiter)"]
+        var rest = faults[...]
+        while let planned = rest.popFirst() {
+            switch planned.moment {
+            case .at(let milliseconds):
+                words.append("\(planned.fault)@\(milliseconds)")
+            case .point(let point, let first):
+                var last = first
+                while rest.first == Planned(planned.fault, .point(point, epoch: last + 1)) {
+                    last += 1
+                    rest.removeFirst()
+                }
+                words.append("\(planned.fault)@\(point):\(first)" + (last > first ? "-\(last)" : ""))
+            }
+        }
+        if hesitates { words.append("hesitates") }
+        if let sabotage { words.append("!\(sabotage)") }
+        return words.joined(separator: " ")
+    }
+
+    public init?(_ description: String) {
+        var words = description.split(separator: " ")[...]
+        guard let seed = words.popFirst().flatMap({ UInt64($0) }),
+            let arbiter = words.popFirst().flatMap({ ArbiterChoice(rawValue: String($0)) })
+        else { return nil }
+        self.init(seed: seed, arbiter: arbiter)
+        for word in words {
+            if word == "hesitates" {
+                hesitates = true
+            } else if word.first == "!" {
+                guard let sabotage = Sabotage(rawValue: String(word.dropFirst())) else { return nil }
+                self.sabotage = sabotage
+            } else {
+                guard let planned = Self.planned(word) else { return nil }
+                faults += planned
+            }
+        }
+    }
+
+    private static func planned(_ word: Substring) -> [Planned]? {
+        let parts = word.split(separator: "@")
+        guard parts.count == 2, let fault = Fault(rawValue: String(parts[0])) else { return nil }
+        if let milliseconds = Int(parts[1]) { return [Planned(fault, .at(milliseconds))] }
+        let place = parts[1].split(separator: ":")
+        guard place.count == 2, let point = CutPoint(rawValue: String(place[0])) else { return nil }
+        let epochs = place[1].split(separator: "-").compactMap { UInt64($0) }
+        guard let first = epochs.first, let last = epochs.last, first <= last else { return nil }
+        return (first...last).map { Planned(fault, .point(point, epoch: $0)) }
     }
 }
 

@@ -1,7 +1,8 @@
+import Foundation
 import RomulusSimulation
 import Testing
 
-/// A failing scenario is printed whole; `World.run(scenario, isTraced: true).trace` tells its story.
+/// A failing scenario is printed as the command that tells its story.
 @Suite struct PromiseTests {
     private static let seedCount: UInt64 = 20_000
 
@@ -11,7 +12,7 @@ import Testing
             let scenario = Scenario.random(seed: seed)
             let verdict = World.run(scenario)
             epochs += verdict.committedEpochs
-            #expect(verdict.violations.isEmpty, "\(scenario): \(verdict.violations)")
+            #expect(verdict.violations.isEmpty, "\(scenario.replay): \(verdict.violations)")
         }
         #expect(epochs > Self.seedCount * 5, "the worlds stand still, so they prove nothing")
         print("simulation: \(Self.seedCount) random seeds, \(epochs) epochs")
@@ -24,7 +25,7 @@ import Testing
             scenario.hesitates = true
             let verdict = World.run(scenario, isTraced: true)
             hesitations += verdict.trace.filter { $0.contains("is asked for patience") }.count
-            #expect(verdict.violations.isEmpty, "\(scenario): \(verdict.violations)")
+            #expect(verdict.violations.isEmpty, "\(scenario.replay): \(verdict.violations)")
         }
         #expect(hesitations > 500, "hardly ever")
     }
@@ -54,9 +55,7 @@ import Testing
                     let verdict = World.run(scenario)
                     let count = verdict.faultsThatHappened.filter { $0 == fault }.count
                     happened = happened || count > (fault == first ? 1 : 0)
-                    #expect(
-                        verdict.violations.isEmpty,
-                        "\(scenario.arbiter) \(point) \(fault) \(seed): \(verdict.violations)")
+                    #expect(verdict.violations.isEmpty, "\(scenario.replay): \(verdict.violations)")
                 }
                 if happened { reached += 1 }
             }
@@ -74,7 +73,7 @@ import Testing
             let scenario = Scenario.whileFrozen(fault, seed: seed)
             let verdict = World.run(scenario, isTraced: true)
             if verdict.trace.contains(where: { $0.contains("while the guest is frozen") }) { kept += 1 }
-            #expect(verdict.violations.isEmpty, "\(scenario): \(verdict.violations)")
+            #expect(verdict.violations.isEmpty, "\(scenario.replay): \(verdict.violations)")
         }
         print("simulation: \(fault) while frozen \(kept) times")
         #expect(fault != .helperKilled || kept > 50, "hardly ever")
@@ -89,13 +88,36 @@ import Testing
                 seed: seed, arbiter: .lease,
                 faults: [.init(.primaryFrozen, .point(.suspended, epoch: 3)), .init(.deviceModelKilled, .at(420))])
             let verdict = World.run(scenario, isTraced: true)
-            #expect(verdict.violations.isEmpty, "\(scenario): \(verdict.violations)")
+            #expect(verdict.violations.isEmpty, "\(scenario.replay): \(verdict.violations)")
             guard verdict.trace.contains(where: { $0.contains("the guest cannot be resumed") }) else { continue }
             lost += 1
             let goesOn = verdict.trace.contains { $0.contains("backup ends: failOver") }
-            #expect(goesOn, "\(scenario): the guest runs nowhere, and its replica is discarded")
+            #expect(goesOn, "\(scenario.replay): the guest runs nowhere, and its replica is discarded")
         }
         #expect(lost > 20, "hardly ever")
+    }
+
+    private static let asked = ProcessInfo.processInfo.environment["ROMULUS_SCENARIO"]
+
+    @Test(.enabled(if: PromiseTests.asked != nil)) func theScenarioThatIsAskedFor() throws {
+        let scenario = try #require(Scenario(Self.asked!), "not a scenario as a failing test prints it")
+        let verdict = World.run(scenario, isTraced: true)
+        for line in verdict.trace { print(line) }
+        #expect(verdict.violations.isEmpty, "\(verdict.violations)")
+    }
+
+    @Test func aScenarioIsReadAsItIsWritten() throws {
+        for seed in UInt64(0)..<500 {
+            var scenario = Scenario.random(seed: seed, sabotage: seed % 3 == 0 ? Sabotage.allCases.first : nil)
+            scenario.hesitates = seed % 2 == 0
+            for epoch in UInt64(0)...4 { scenario.faults.append(.init(.linkCut, .point(.released, epoch: epoch))) }
+            let read = try #require(Scenario("\(scenario)"), "\(scenario)")
+            #expect(read.faults == scenario.faults && read.hesitates == scenario.hesitates, "\(scenario)")
+            #expect("\(read)" == "\(scenario)")
+        }
+        for text in ["", "5", "5 nobody", "5 lease linkCut", "5 lease linkCut@", "5 lease linkCut@released", "5 lease !x"] {
+            #expect(Scenario(text) == nil, "\(text)")
+        }
     }
 
     @Test func aScenarioReplaysExactly() {
@@ -116,7 +138,7 @@ import Testing
                 seed: seed, arbiter: .lease,
                 faults: [.init(.arbiterAway, .at(392)), .init(.corruptedToBackup, .at(900))])
             let verdict = World.run(scenario)
-            #expect(verdict.violations.isEmpty, "\(scenario): \(verdict.violations)")
+            #expect(verdict.violations.isEmpty, "\(scenario.replay): \(verdict.violations)")
         }
     }
 
@@ -132,10 +154,10 @@ import Testing
                     .init(.linkCut, .at(301)),
                 ])
             let world = World.run(scenario, isTraced: true)
-            #expect(world.violations.isEmpty, "\(scenario): \(world.violations)")
+            #expect(world.violations.isEmpty, "\(scenario.replay): \(world.violations)")
             if world.trace.contains(where: { $0.contains("the restore fails") }) {
                 let isTaken = world.trace.contains { $0.contains("primary's verdict: granted") }
-                #expect(isTaken, "\(scenario): the guest runs nowhere, on two hosts that are well")
+                #expect(isTaken, "\(scenario.replay): the guest runs nowhere, on two hosts that are well")
                 goesOn += 1
             }
         }
@@ -144,6 +166,8 @@ import Testing
 }
 
 extension Scenario {
+    var replay: String { "make replay SCENARIO=\"\(self)\"" }
+
     /// A fault that comes, with luck, between the freeze and the backup's deadline.
     static func whileFrozen(_ fault: Fault, seed: UInt64, sabotage: Sabotage? = nil) -> Scenario {
         Scenario(
