@@ -10,16 +10,21 @@ final class GuestControl: @unchecked Sendable {
     // Used by one thread at a time: the relay's.
     private let interface: OpaquePointer?
     private let store = XenstoreConnection()
+    private let deviceModel: DeviceModel?
 
     init(domainID: UInt32) {
         self.domainID = domainID
         interface = xc_interface_open(nil, nil, 0)
+        deviceModel = DeviceModel(of: domainID, store)
     }
 
     deinit { xc_interface_close(interface) }
 
     var port: GuestPort {
-        GuestPort(leave: leave, standing: standing, freeze: freeze, thaw: thaw, giveUp: giveUp)
+        GuestPort(
+            leave: leave, standing: standing, isServed: { self.deviceModel?.isAlive ?? true }, freeze: freeze,
+            thaw: thaw,
+            giveUp: giveUp)
     }
 
     private func standing() -> GuestStanding? { GuestStanding(of: domainID, interface) }

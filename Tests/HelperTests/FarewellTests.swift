@@ -91,6 +91,26 @@ extension ProtectionTests {
             saver.set(nil)
         }
 
+        /// Without it a guest hangs, and does not follow the order to suspend: libxl waits a minute, and then says that it goes on.
+        @Test func aGuestWhoseDeviceModelDiesGoesOnThereAtOnce() throws {
+            let isServed = Shared(true)
+            let guest = try ProtectedGuest(
+                in: folder,
+                .init(
+                    detectTimeoutMilliseconds: 10_000,
+                    suspends: {
+                        if !isServed.value { usleep(3_000_000) }
+                        return isServed.value
+                    }, isServed: { isServed.value }))
+            try guest.waitForCommits(3)
+            isServed.set(false)
+            let ending = try guest.end()
+            #expect(ending.primary.end.cause == .saveEnded("the guest's device model has died"))
+            #expect(ending.primary.end.fate == .yields("it cannot go on here"))
+            #expect(guest.freezer.isFrozen && guest.freezer.isGivenUp && guest.output.steps.last == .drop)
+            try guest.expectFailover(ending, "device model killed")
+        }
+
         @Test func aFailingHypercallEndsTheRunAndDiscardsTheReplica() throws {
             let guest = try ProtectedGuest(in: folder)
             try guest.waitForCommits(2)

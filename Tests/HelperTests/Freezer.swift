@@ -18,10 +18,14 @@ final class Freezer: Sendable {
     var isGivenUp: Bool { counts.value.givenUp > 0 }
     var isFrozen: Bool { freezes > thaws }
 
-    func port(leave: @escaping @Sendable () -> PrimarySession.GuestLeave? = { nil }) -> GuestPort {
+    func port(
+        leave: @escaping @Sendable () -> PrimarySession.GuestLeave? = { nil },
+        isServed: @escaping @Sendable () -> Bool = { true }
+    ) -> GuestPort {
         GuestPort(
             leave: { _ in leave() },
             standing: { [domain] in domain.isSuspended ? .suspended : domain.isRunning ? .runs : .paused },
+            isServed: isServed,
             freeze: { [domain, counts, isAble] in
                 counts.change { $0.freezes += 1 }
                 return isAble && domain.pause()

@@ -8,7 +8,8 @@ import Testing
         #expect(
             duty.handle(.xlHasGone(isGuestFrozen: false)) == [
                 .resumeGuest, .releaseOutput,
-                .log(.error("xl remus was killed before there was a replica: the guest goes on here, unprotected")), .exit,
+                .log(.error("xl remus was killed before there was a replica: the guest goes on here, unprotected")),
+                .exit,
             ])
         #expect(!duty.isWatching)
     }
@@ -69,7 +70,9 @@ import Testing
             duty.handle(.guestPaused(true)) == [
                 .noteFreeze,
                 .log(
-                    .warning("xl remus does not run (stopped, or stuck), and the backup takes over: the copy here is frozen")),
+                    .warning(
+                        "xl remus does not run (stopped, or stuck), and the backup takes over: the copy here is frozen")
+                ),
             ])
         #expect(duty.isWatching, "xl may go on, and may die yet")
     }

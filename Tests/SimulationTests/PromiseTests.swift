@@ -115,7 +115,9 @@ import Testing
             #expect(read.faults == scenario.faults && read.hesitates == scenario.hesitates, "\(scenario)")
             #expect("\(read)" == "\(scenario)")
         }
-        for text in ["", "5", "5 nobody", "5 lease linkCut", "5 lease linkCut@", "5 lease linkCut@released", "5 lease !x"] {
+        for text in [
+            "", "5", "5 nobody", "5 lease linkCut", "5 lease linkCut@", "5 lease linkCut@released", "5 lease !x",
+        ] {
             #expect(Scenario(text) == nil, "\(text)")
         }
     }

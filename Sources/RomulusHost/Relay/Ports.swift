@@ -6,6 +6,8 @@ public struct GuestPort: Sendable {
     public var leave: @Sendable (_ isCheckpointing: Bool) -> PrimarySession.GuestLeave?
     /// Nil where it is gone, or not to be seen.
     public var standing: @Sendable () -> GuestStanding?
+    /// Whether its device model lives, where it has one: without it the guest cannot go on.
+    public var isServed: @Sendable () -> Bool
     /// Its processors stand still when this returns true, whatever else happens to it, until `thaw`.
     public var freeze: @Sendable () -> Bool
     public var thaw: @Sendable () -> Bool
@@ -15,12 +17,13 @@ public struct GuestPort: Sendable {
 
     public init(
         leave: @escaping @Sendable (_ isCheckpointing: Bool) -> PrimarySession.GuestLeave?,
-        standing: @escaping @Sendable () -> GuestStanding?,
+        standing: @escaping @Sendable () -> GuestStanding?, isServed: @escaping @Sendable () -> Bool,
         freeze: @escaping @Sendable () -> Bool, thaw: @escaping @Sendable () -> Bool,
         giveUp: @escaping @Sendable (Bool) -> Void
     ) {
         self.leave = leave
         self.standing = standing
+        self.isServed = isServed
         self.freeze = freeze
         self.thaw = thaw
         self.giveUp = giveUp

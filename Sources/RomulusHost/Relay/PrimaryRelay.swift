@@ -65,6 +65,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var hasSaveReturned = false
     /// Since when `session` has waited for a save that has not returned.
     private var hasAwaitedSaveSince: MonotonicTime?
+    private var hasLostDeviceModel = false
     /// Whoever has libxl is at it.
     private var isResuming = false
     private var isFirstCheckpointSent = false
@@ -267,8 +268,16 @@ public final class PrimaryRelay: @unchecked Sendable {
         if let leave = guestLeave() { perform(session.handle(.guestLeft(leave), now: .now)) }
         if let lack = ports.shape?.lack { perform(session.handle(.replicaLacks(lack), now: .now)) }
         if isGuestPaused { perform(session.handle(.epochPutOff, now: .now)) }
+        lookAtDeviceModel()
         watchOutput()
         watchEpoch()
+    }
+
+    /// The save would fail when it next needs one, and where the guest hangs already, not even that.
+    private func lookAtDeviceModel() {
+        guard !hasLostDeviceModel, !ports.guest.isServed() else { return }
+        hasLostDeviceModel = true
+        saveEnded("the guest's device model has died")
     }
 
     /// Whether the checkpoint under way gets on. A guest that is frozen waits for others than its helper, and so do pages that wait
@@ -306,6 +315,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func bringGuestBack() {
         if session.awaitsGuest, hasSaveReturned, isHelperHere { readReports() }
         guard session.awaitsGuest, !isResuming else { return }
+        guard ports.guest.isServed() else { return tellOfGuest(runs: false) }
         guard hasSaveReturned else { return hastenSave() }
         guard isCheckpointing || !isHelperOurs else { return tellOfGuest(runs: true) }
         isResuming = true
