@@ -53,42 +53,23 @@ extension ProtectionTests {
         }
 
         @Test func aHelperKilledInTheMiddleOfAnEpochIsNoReasonEither() throws {
-            let saver = Shared<HelperProcess.Service?>(nil)
-            let epochs = Shared(0)
-            let guest = try ProtectedGuest(
-                in: folder,
-                .init(whileSuspended: {
-                    epochs.change { $0 += 1 }
-                    if epochs.value == 4 { saver.value?.process.kill(SIGKILL) }
-                }))
-            saver.set(guest.saver)
+            let guest = try ProtectedGuest(in: folder, helperGets: SIGKILL, inEpoch: 4)
             let ending = try guest.end()
             #expect(ending.saved.exit == .signal(SIGKILL))
             #expect(ending.primary.statistics.epochCount == 3)
             #expect(ending.primary.wasFarewellHeard)
             guest.expectDiscard(ending, cause: "checkpointing failed", "helper killed in an epoch")
             #expect(guest.source.isSuspended, "resuming it is libxl's")
-            saver.set(nil)
         }
 
         /// As where QEMU was killed, or `xl destroy` has begun: the save fails, and so does what libxl would resume.
         @Test func aGuestThatCannotGoOnHereAfterAFailedSaveGoesOnThere() throws {
-            let saver = Shared<HelperProcess.Service?>(nil)
-            let epochs = Shared(0)
             let guest = try ProtectedGuest(
-                in: folder,
-                .init(
-                    detectTimeoutMilliseconds: 10_000,
-                    whileSuspended: {
-                        epochs.change { $0 += 1 }
-                        if epochs.value == 4 { saver.value?.process.kill(SIGKILL) }
-                    }))
-            saver.set(guest.saver)
+                in: folder, helperGets: SIGKILL, inEpoch: 4, .init(detectTimeoutMilliseconds: 10_000))
             let ending = try guest.end(resumed: false)
             #expect(ending.primary.end.fate == .yields("it cannot go on here"), "\(ending.primary.end)")
             #expect(guest.freezer.isFrozen && guest.output.steps.last == .drop)
             try guest.expectFailover(ending, "no device model")
-            saver.set(nil)
         }
 
         /// Without it a guest hangs, and does not follow the order to suspend: libxl waits a minute, and then says that it goes on.

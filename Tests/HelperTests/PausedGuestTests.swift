@@ -143,18 +143,9 @@ extension ProtectionTests {
 
         /// As where the device model hangs: it was in the checkpoint's way, and is in that of the guest's resuming.
         @Test func aHelperThatHangsWithAGuestThatCannotBeResumedLeavesItToTheReplica() throws {
-            let saver = Shared<HelperProcess.Service?>(nil)
-            let epochs = Shared(0)
             let guest = try ProtectedGuest(
-                in: folder,
-                .init(
-                    detectTimeoutMilliseconds: 10_000,
-                    whileSuspended: {
-                        epochs.change { $0 += 1 }
-                        if epochs.value == 4 { saver.value?.process.kill(SIGSTOP) }
-                    }, epochWatch: Self.quick))
-            saver.set(guest.saver)
-            defer { saver.set(nil) }
+                in: folder, helperGets: SIGSTOP, inEpoch: 4,
+                .init(detectTimeoutMilliseconds: 10_000, epochWatch: Self.quick))
             let ending = try guest.end(resumed: false)
             #expect(ending.saved.exit == .signal(SIGKILL))
             #expect(ending.primary.end.fate == .yields("it cannot go on here"), "\(ending.primary.end)")

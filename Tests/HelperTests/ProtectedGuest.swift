@@ -194,6 +194,23 @@ final class ProtectedGuest: Sendable {
         }
     }
 
+    /// Its save helper gets the signal while the guest stands still for that epoch.
+    convenience init(
+        in folder: TemporaryFolder, helperGets signal: Int32, inEpoch epoch: Int, _ settings: Settings = Settings()
+    ) throws {
+        let saver = Shared<HelperProcess.Service?>(nil)
+        let epochs = Shared(0)
+        var settings = settings
+        settings.whileSuspended = {
+            epochs.change { $0 += 1 }
+            guard epochs.value == epoch else { return }
+            saver.value?.process.kill(signal)
+            saver.set(nil)
+        }
+        try self.init(in: folder, settings)
+        saver.set(self.saver)
+    }
+
     /// As PrimaryRun and the helper's launcher set the helper up.
     static func hook(_ configuration: inout HelperProcess.Configuration, _ relay: PrimaryRelay) throws {
         hook(
