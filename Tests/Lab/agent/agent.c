@@ -6,9 +6,13 @@
  * one, and at its end the eight bytes "\0status\0" with the exit status as one more: 128 and the signal's number for one that
  * was killed. A client that goes away before that has the script's process group killed.
  *
+ * The script "lab-domains" needs no shell: see domains.h.
+ *
  * The port is open to everybody: it belongs to a network that the lab has for itself.
  */
 #define _GNU_SOURCE
+#include "domains.h"
+
 #include <arpa/inet.h>
 #include <poll.h>
 #include <pthread.h>
@@ -27,6 +31,7 @@
 #define PORT 7100
 #define MOST_SCRIPT (1l << 20)
 #define MOST_INPUT (64l << 20)
+#define LIST_DOMAINS "lab-domains"
 
 /* Whether all of it came. */
 static int take(int fd, char *to, size_t bytes)
@@ -112,6 +117,12 @@ static int status_of(pid_t pid, int client)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+static int run(char *script, int input, int client)
+{
+    pid_t pid = start(script, input, client);
+    return pid < 0 ? 127 : status_of(pid, client);
+}
+
 static void *serve(void *argument)
 {
     int client = (int)(long)argument;
@@ -120,9 +131,8 @@ static void *serve(void *argument)
     int input = -1;
     if (take_lengths(client, &script_bytes, &input_bytes) && (script = calloc(1, script_bytes + 1)) &&
         take(client, script, script_bytes) && (input = take_input(client, input_bytes)) >= 0) {
-        pid_t pid = start(script, input, client);
         char end[9] = "\0status\0";
-        end[8] = (char)(pid < 0 ? 127 : status_of(pid, client));
+        end[8] = (char)(strcmp(script, LIST_DOMAINS) ? run(script, input, client) : list_domains(client));
         send(client, end, sizeof(end), MSG_NOSIGNAL);
     }
     if (input >= 0)

@@ -29,6 +29,10 @@ MODULE_DIRECTORIES = (
     " kernel/net/sched kernel/net/ipv6 kernel/net/core kernel/fs/ext4 kernel/fs/jbd2 kernel/fs/mbcache.ko kernel/lib"
     " kernel/crypto kernel/arch/x86/crypto kernel/drivers/net/veth.ko").split()
 
+# What agent/domains.c is linked with, and what that is.
+AGENT_LIBRARIES = [f"-lxen{name}" for name in (
+    "ctrl", "store", "foreignmemory", "gnttab", "evtchn", "devicemodel", "call", "toollog", "toolcore")]
+
 
 class Images:
     """Paths of what has been made."""
@@ -139,7 +143,7 @@ def _make(release: Release, folder: Path, images: Images) -> None:
     run("gcc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", root / "usr/lib/lab-witness.so",
         HERE / "witness/witness.c")
     run("gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-o", root / "usr/sbin/lab-agent",
-        HERE / "agent/agent.c")
+        *sorted((HERE / "agent").glob("*.c")), *AGENT_LIBRARIES)
     say("dom0's image")
     _mkimage(root, images.root)
     shutil.rmtree(work)
