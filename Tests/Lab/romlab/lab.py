@@ -208,6 +208,9 @@ class Lab:
         """Both hosts as they are with this run under way, to go back to: a first copy for many ends. The guest is paused in that
         state: hosts that come back have enough to do with the run's signs of life."""
         guest, primary = protection.guest, protection.primary
+        if protection.has_frozen:
+            # Whoever goes back to it could not tell that freeze from one of the return.
+            raise TooSlow(f"a run that was to be kept was frozen before:\n{protection.tail()}")
         with self.timetable.spends("reset"):
             primary.run(f"{primary.xl} pause {guest.name}")
             # The epoch under way has reached the backup by then, and the next waits for the guest.

@@ -134,7 +134,12 @@ class Protection(Stoppable):
             self.wait_epochs(2, 20)
         except TooSlow:
             return False
-        return not self.has_ended and not any("the guest here is frozen" in line for line in self.romulus_lines)
+        return not self.has_ended and not self.has_frozen
+
+    @property
+    def has_frozen(self) -> bool:
+        """Whether it has stopped the guest for the other side's silence, also if it went on."""
+        return any("the guest here is frozen" in line for line in self.romulus_lines)
 
     def wait_end(self, timeout: float = 60) -> int | None:
         """xl's exit status; None when its host was lost."""
