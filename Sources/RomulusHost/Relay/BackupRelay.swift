@@ -112,7 +112,7 @@ public final class BackupRelay: @unchecked Sendable {
     private var isFeedBroken = false
     /// It has neither ended nor lied.
     private var isLinkWhole = true
-    private var arbiter: ArbiterDesk?
+    private var desk: DecisionDesk
     private var isArbitrated = false
     private var farewell: BackupFarewell?
     private var polls = PollSet()
@@ -150,6 +150,7 @@ public final class BackupRelay: @unchecked Sendable {
         self.configuration = configuration
         metrics = BackupMetrics(guest: configuration.guest)
         self.ports = ports
+        desk = DecisionDesk(admin: ports.admin, arbiter: nil, log: log)
         self.log = log
         isBackUsable = back >= 0
         session = BackupSession(configuration: configuration.session, now: .now)
@@ -202,7 +203,7 @@ public final class BackupRelay: @unchecked Sendable {
         closeFeed()
         tellOfFailover()
         sayLastWords()
-        arbiter?.close()
+        desk.arbiter?.close()
         ports.metrics?.close()
 
         DescriptorIO.restoreFlags(link, linkFlags)
@@ -244,8 +245,8 @@ public final class BackupRelay: @unchecked Sendable {
         let linkIndex = polls.add(isListening || canHearFarewell ? link : -1, reading: true)
         let feedIndex = polls.add(feed, writing: hasSomethingToHandOn)
         let backIndex = polls.add(backQueue.isEmpty || !isBackUsable ? -1 : back, writing: true)
-        let verdictIndex = polls.add(arbiter?.descriptor ?? -1, reading: true)
-        let adminIndex = polls.add(ports.admin?.descriptor ?? -1, reading: true)
+        let verdictIndex = polls.add(desk.verdictDescriptor, reading: true)
+        let adminIndex = polls.add(desk.adminDescriptor, reading: true)
         let suspicionIndex = polls.add(ports.suspicion?.descriptor ?? -1, reading: true)
         ports.sinks.add(to: &polls)
         polls.wait(until: nextDeadline)
@@ -306,27 +307,21 @@ public final class BackupRelay: @unchecked Sendable {
     }
 
     private func hearAdmin() {
-        guard let admin = ports.admin, let request = admin.receive() else { return }
-        guard let word = request.word else { return admin.answer(status.json.encoded()) }
+        guard let word = desk.hear(status: { status }) else { return }
         guard session.isSuspecting else {
             let actions = session.handle(.adminSaid(word), now: .now)
             let isTaken = !actions.isEmpty || (word == .yield && session.isAskedToStop)
-            admin.answer(isTaken ? "ok" : "nothing to decide: the primary is heard")
+            desk.answer(isTaken ? "ok" : "nothing to decide: the primary is heard")
             return perform(actions)
         }
-        do throws(SystemError) {
-            let isTaken = try desk().settle(word)
-            admin.answer(isTaken ? "ok" : "the opposite was said before, and is carried out")
-        } catch {
-            admin.answer("ok")
-            perform(session.handle(.adminSaid(word), now: .now))
-        }
+        needArbiter()
+        if desk.settle(word) { perform(session.handle(.adminSaid(word), now: .now)) }
     }
 
     private func hearVerdict() {
         let wasOpen = end == nil
         defer { isArbitrated = wasOpen && end != nil }
-        switch arbiter?.takeAnswer() {
+        switch desk.arbiter?.takeAnswer() {
         case .verdict(let verdict): perform(session.handle(.verdict(verdict), now: .now))
         case .word(let word, _): perform(session.handle(.adminSaid(word), now: .now))
         case .withdrawn: perform(session.handle(.questionWithdrawn, now: .now))
@@ -578,9 +573,10 @@ public final class BackupRelay: @unchecked Sendable {
                 perform(session.handle(.messageSent, now: .now))
                 answer()
             case .askArbiter:
-                ask()
+                needArbiter()
+                desk.ask(orElse: "decide with romulus resume or romulus yield, here and at the primary")
             case .withdrawQuestion:
-                arbiter?.withdraw()
+                desk.arbiter?.withdraw()
             case .askSecondOpinion(let silenceNanoseconds, let timesBefore):
                 ports.suspicion?.ask(
                     silenceNanoseconds: silenceNanoseconds, timesBefore: timesBefore, epoch: session.lastEpoch,
@@ -594,20 +590,9 @@ public final class BackupRelay: @unchecked Sendable {
         }
     }
 
-    private func desk() throws(SystemError) -> ArbiterDesk {
-        if arbiter == nil, configuration.session.arbiter != .none { arbiter = session.run.flatMap(ports.arbiter) }
-        guard let arbiter else { throw SystemError("no arbiter", code: ENOENT) }
-        return arbiter
-    }
-
-    private func ask() {
-        do throws(SystemError) {
-            try desk().ask()
-        } catch {
-            log.error(
-                "the arbiter could not be asked (\(error)): decide with romulus resume or romulus yield, here and at the"
-                    + " primary")
-        }
+    private func needArbiter() {
+        guard desk.arbiter == nil, configuration.session.arbiter != .none else { return }
+        desk.arbiterIsThere(session.run.flatMap(ports.arbiter))
     }
 
     private func sayLastWords() {

@@ -34,7 +34,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private let memory: MappedMemory
     private let log: Log
     private let configuration: Configuration
-    private var ports: Ports
+    private let ports: Ports
+    private var desk: DecisionDesk
     private var nextGuestCheck: MonotonicTime
 
     private var session: PrimarySession
@@ -114,6 +115,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         self.configuration = configuration
         self.log = log
         self.ports = ports
+        desk = DecisionDesk(admin: ports.admin, arbiter: ports.arbiter, log: log)
         nextGuestCheck = .now
         epochWatch = configuration.epochWatch
         writer = LinkWriter(link: link)
@@ -150,8 +152,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             guestResumed.signal()
         }
         thread?.join()
-        // What is left to do may take long, and nobody answers there meanwhile.
-        ports.admin = nil
+        desk.stopAnswering()
         // The helper may have frozen a guest that goes on while the thread was busy; by now it is gone, and freezes no more.
         switch end?.fate {
         case .goesOn, .hasLeft: thaw()
@@ -193,7 +194,7 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     /// After `finish`, when the guest has been seen to: an agent, an etcd, a disk that does not answer takes its time.
     public func close() {
-        ports.arbiter?.close()
+        desk.arbiter?.close()
         telemetry.close()
     }
 
@@ -230,8 +231,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         let wantsLink = isLinkUsable && writer.hasWork(ring)
         let linkIndex = polls.add(wantsLink ? link : -1, writing: true)
         let vifIndex = polls.add(ports.output?.changeDescriptor ?? -1, reading: true)
-        let verdictIndex = polls.add(ports.arbiter?.descriptor ?? -1, reading: true)
-        let adminIndex = polls.add(ports.admin?.descriptor ?? -1, reading: true)
+        let verdictIndex = polls.add(desk.verdictDescriptor, reading: true)
+        let adminIndex = polls.add(desk.adminDescriptor, reading: true)
         let pluginIndex = polls.add(ports.plugins?.descriptor ?? -1, reading: true)
         lease.set(session.watchdogDeadline)
         polls.wait(until: min(session.deadline ?? nextGuestCheck, nextGuestCheck, pacer.nextLook ?? nextGuestCheck))
@@ -387,7 +388,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var dropLimiter = MessageLimiter(intervalNanoseconds: 10_000_000_000)
 
     private func hearVerdict() {
-        switch ports.arbiter?.takeAnswer() {
+        switch desk.arbiter?.takeAnswer() {
         case .verdict(let verdict): perform(session.handle(.verdict(verdict), now: .now))
         case .word(let word, let isTold):
             // Whom etcd or a plugin tells hears no farewell while it asks.
@@ -398,17 +399,9 @@ public final class PrimaryRelay: @unchecked Sendable {
     }
 
     private func hearAdmin() {
-        guard let admin = ports.admin, let request = admin.receive() else { return }
-        guard let word = request.word else { return admin.answer(status.json.encoded()) }
-        guard session.isFrozen else { return admin.answer("nothing to decide: the guest is not frozen") }
-        do throws(SystemError) {
-            guard let arbiter = ports.arbiter else { throw SystemError("no arbiter", code: ENOENT) }
-            let isTaken = try arbiter.settle(word)
-            admin.answer(isTaken ? "ok" : "the opposite was said before, and is carried out")
-        } catch {
-            admin.answer("ok")
-            perform(session.handle(.adminSaid(word), now: .now))
-        }
+        guard let word = desk.hear(status: { status }) else { return }
+        guard session.isFrozen else { return desk.answer("nothing to decide: the guest is not frozen") }
+        if desk.settle(word) { perform(session.handle(.adminSaid(word), now: .now)) }
     }
 
     private var state: SessionState {
@@ -626,7 +619,7 @@ public final class PrimaryRelay: @unchecked Sendable {
             case .thawGuest:
                 thaw()
             case .askArbiter:
-                ask()
+                desk.ask(orElse: "decide with romulus resume or romulus yield")
             case .openOutput:
                 ports.output?.releaseEverything()
             case .openOutputIfGuestRuns:
@@ -697,14 +690,6 @@ public final class PrimaryRelay: @unchecked Sendable {
             try ports.output?.releaseEpoch()
         } catch {
             perform(session.handle(.outputUnheld("the guest's output cannot be released: \(error)"), now: .now))
-        }
-    }
-
-    private func ask() {
-        do throws(SystemError) {
-            try ports.arbiter?.ask()
-        } catch {
-            log.error("the arbiter could not be asked (\(error)): decide with romulus resume or romulus yield")
         }
     }
 
