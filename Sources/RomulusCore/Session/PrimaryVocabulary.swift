@@ -135,6 +135,23 @@ extension Message {
     }
 }
 
+extension PrimarySession.End {
+    /// A farewell is not likely to be heard.
+    public var isBackupLost: Bool {
+        if case .goesOn(.ruledOut) = fate { true } else { cause.isOfLink }
+    }
+
+    /// The guest goes on here, or it has left by itself. One that was destroyed is the backup's.
+    public var isReplicaUnwanted: Bool {
+        switch cause {
+        case .stopRequested, .saveEnded, .replicaLacks, .refused, .guestLeft(.shutDown), .guestLeft(.crashed),
+            .guestLeft(.taken):
+            true
+        case .guestLeft(.destroyed), .linkBroken, .backupSilent, .backupLeft: false
+        }
+    }
+}
+
 extension PrimarySession.Cause {
     /// Nobody wanted the run to end.
     var isOfLink: Bool {

@@ -37,6 +37,8 @@ struct EpochPacer {
             } else { 0 }
     }
 
+    /// Readable when `hearPlugins` has something to hear.
+    var pluginDescriptor: Int32 { plugins?.descriptor ?? -1 }
     var policy: SchedulePolicy { scheduler.policy }
     var overrunCount: Int { scheduler.overrunCount }
 

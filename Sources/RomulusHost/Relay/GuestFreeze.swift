@@ -1,0 +1,40 @@
+import RomulusCore
+
+/// The guest's standing still while it is not decided which copy runs: by the relay, or by the save helper in its place.
+struct GuestFreeze {
+    private let guest: GuestPort
+    private let lease: SharedLease
+    private let log: Log
+    /// The relay's, not undone yet.
+    private var own: Int64 = 0
+
+    init(_ guest: GuestPort, _ lease: SharedLease, _ log: Log) {
+        self.guest = guest
+        self.lease = lease
+        self.log = log
+    }
+
+    /// The helper has frozen the guest, and nobody has undone it.
+    var isHelpers: Bool { lease.hasFreezes }
+
+    mutating func freeze() {
+        // The helper has done so, while this thread stood still.
+        if isHelpers { return }
+        guard guest.freeze() else {
+            return log.error("the guest could not be frozen: pause it with xl pause, before the replica runs")
+        }
+        own += 1
+        lease.noteRelay(hasFrozen: true)
+    }
+
+    /// Undoes what this thread and the helper have done, and nobody else's pause. Should `xl` die in between, the helper finds
+    /// a guest that is not frozen, and pauses it.
+    mutating func thaw() {
+        lease.noteRelay(hasFrozen: false)
+        let times = own + lease.takeFreezes()
+        own = 0
+        for _ in 0..<times where !guest.thaw() {
+            log.error("the guest could not be thawed: let it go on with xl unpause")
+        }
+    }
+}
