@@ -2,8 +2,12 @@ import RomulusCore
 
 /// Whoever moves the link's bytes, and hears what they come to.
 protocol LinkMover: AnyObject {
+    /// What libxl has written goes to staging.
+    func drain()
     func send()
     func listen()
+    /// Nothing that is heard changes anything any more.
+    var hasEnded: Bool { get }
 }
 
 /// What is still said on the primary's link when the run has ended, and whether the backup is known to have heard it.
@@ -33,6 +37,17 @@ final class LastWords {
 
     func received(_ message: Message) {
         if case .farewell = message { isAnswered = true }
+    }
+
+    /// To a stock backup goes all that has been written, as without us: the last epoch may be whole.
+    func passOnStream(by mover: LinkMover) {
+        let deadline = MonotonicTime.now + farewellNanoseconds
+        while link.isUsable, !link.isFramed, !mover.hasEnded, MonotonicTime.now < deadline {
+            mover.drain()
+            guard link.hasWork else { return }
+            link.awaitRoom(until: deadline)
+            mover.send()
+        }
     }
 
     /// Finishes the frame under way, and waits until the backup has answered a farewell with its own.

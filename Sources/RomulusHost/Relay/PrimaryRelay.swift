@@ -34,8 +34,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     private var guestFreeze: GuestFreeze
     private var output: GuestOutput
     private var desk: DecisionDesk
-    private var telemetry: RunTelemetry
-    private var pacer: EpochPacer
+    private var account: RunAccount
     private var nextGuestCheck = MonotonicTime.now
     private var polls = PollSet()
     private var thread: Thread?
@@ -68,9 +67,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         guestFreeze = GuestFreeze(ports.guest, lease, log)
         output = GuestOutput(ports.output, log: log)
         desk = DecisionDesk(admin: ports.admin, arbiter: ports.arbiter, log: log)
-        telemetry = RunTelemetry(guest: configuration.session.guest, trace: ports.trace, metrics: ports.metrics)
-        pacer = EpochPacer(
-            configuration.schedule, control: control.raw, output: ports.output, plugins: ports.plugins, log: log)
+        account = RunAccount(configuration, ports, control: control.raw, log: log)
         session = PrimarySession(configuration: configuration.session, now: .now)
     }
 
@@ -101,7 +98,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         if helper.isHere { readReports() }
         return Outcome(
             end: end ?? .init(cause: .saveEnded("the relay ended"), fate: .goesOn(.unknown)),
-            statistics: telemetry.statistics, wasFarewellHeard: lastWords.wereHeard,
+            statistics: account.telemetry.statistics, wasFarewellHeard: lastWords.wereHeard,
             isSuspensionOurs: helper.mayHaveSuspended,
             isSuspendOrderOut: helper.watch.isSuspending && [.runs, .paused].contains(guest.standing()))
     }
@@ -115,7 +112,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// After `finish`, when the guest has been seen to: an agent, an etcd, a disk that does not answer takes its time.
     public func close() {
         desk.arbiter?.close()
-        telemetry.close()
+        account.close()
     }
 
     // MARK: The thread
@@ -150,9 +147,9 @@ public final class PrimaryRelay: @unchecked Sendable {
         let vifIndex = polls.add(output.changeDescriptor, reading: true)
         let verdictIndex = polls.add(desk.verdictDescriptor, reading: true)
         let adminIndex = polls.add(desk.adminDescriptor, reading: true)
-        let pluginIndex = polls.add(pacer.pluginDescriptor, reading: true)
+        let pluginIndex = polls.add(account.pacer.pluginDescriptor, reading: true)
         lease.set(session.watchdogDeadline)
-        polls.wait(until: min(session.deadline ?? nextGuestCheck, nextGuestCheck, pacer.nextLook ?? nextGuestCheck))
+        polls.wait(until: min(session.deadline ?? nextGuestCheck, nextGuestCheck, account.pacer.nextLook ?? nextGuestCheck))
 
         // What has waited for longer than the deadline allows must find the guest frozen.
         perform(session.timePassed(now: .now))
@@ -169,12 +166,12 @@ public final class PrimaryRelay: @unchecked Sendable {
         if polls.isReady(adminIndex) { hearAdmin() }
         if polls.isReady(returnIndex) {
             guestReturn.saveReturned()
-            passOnLastBytes()
+            lastWords.passOnStream(by: self)
             saveEnded("libxl's own lines say why")
         }
         if polls.isReady(resumedIndex) { guestWasResumed() }
-        if polls.isReady(pluginIndex) { pacer.hearPlugins() }
-        pacer.look()
+        if polls.isReady(pluginIndex) { account.pacer.hearPlugins() }
+        account.pacer.look()
         lookAtGuest()
         bringGuestBack()
     }
@@ -200,7 +197,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         if helper.isGuestPaused { tell(.epochPutOff) }
         if guestReturn.hasJustLostDeviceModel() { saveEnded("the guest's device model has died") }
         output.look()
-        telemetry.isNow(state, held: output.held)
+        account.isNow(state, held: output.held)
         output.tellOfLoss()
         watchEpoch()
     }
@@ -272,52 +269,18 @@ public final class PrimaryRelay: @unchecked Sendable {
     }
 
     private func hearAdmin() {
-        guard let word = desk.hear(status: { status }) else { return }
+        let word = desk.hear {
+            account.status(
+                state, epoch: session.acknowledgedEpoch, held: output.present, stagingBytes: link.staging.byteCount)
+        }
+        guard let word else { return }
         guard session.isFrozen else { return desk.answer("nothing to decide: the guest is not frozen") }
         if desk.settle(word) { tell(.adminSaid(word)) }
     }
 
-    private var state: SessionState {
-        if session.hasEnded { return .ending }
-        if session.isFrozen { return .frozen }
-        if session.acknowledgedEpoch == .none { return .copying }
-        if helper.isGuestPaused { return .paused }
-        return session.isFramed ? .protected : .stock
-    }
-
-    private var status: SessionStatus {
-        SessionStatus(
-            guest: configuration.session.guest, side: .primary, state: state, epoch: session.acknowledgedEpoch,
-            startedAt: telemetry.statistics.startedAt, lastEvent: log.newestEvent,
-            details: telemetry.details(
-                schedule: pacer.policy, arbiter: configuration.session.arbiter, held: output.present)
-                + [.init("buffers_kib", .integer(Int64(buffersKiB)))])
-    }
-
-    /// The most that the run may take in dom0: the native engine has staging of its own, as large as the relay's.
-    private var buffersKiB: Int {
-        2 * (link.staging.byteCount >> 10) + (configuration.pages?.slots ?? 0) * (PageFormat.pageBytes >> 10)
-    }
+    private var state: SessionState { SessionState(of: session, isGuestPaused: helper.isGuestPaused) }
 
     // MARK: The link
-
-    private func drain() {
-        let (bytes, isFull) = link.staging.drain()
-        if bytes > 0 { helper.streamMoved() }
-        // In the first copy it is the copying that waits, not the guest.
-        if isFull, link.epochsStaged > .none { telemetry.stagingWasFull() }
-    }
-
-    /// To a stock backup goes all that has been written, as without us: the last epoch may be whole.
-    private func passOnLastBytes() {
-        let deadline = MonotonicTime.now + configuration.farewellNanoseconds
-        while link.isUsable, !link.isFramed, !session.hasEnded, MonotonicTime.now < deadline {
-            drain()
-            guard link.hasWork else { return }
-            link.awaitRoom(until: deadline)
-            send()
-        }
-    }
 
     private func reached(_ landmark: LinkWriter.Landmark) {
         switch landmark {
@@ -345,7 +308,7 @@ public final class PrimaryRelay: @unchecked Sendable {
                 "the save helper knows nothing of Romulus; install the one of the same Xen as this xl, or start xl by"
                     + " romulus-activate's launcher")
         }
-        telemetry.sent(link.checkpointEnded(pages: pages, streamBytes: streamBytes))
+        account.sent(link.checkpointEnded(pages: pages, streamBytes: streamBytes))
         helper.checkpointEnded()
         guard link.isFramed else { return tell(.epochSent) }
         link.endEpoch(streamBytes: streamBytes, isFree: session.mayEndEpoch)
@@ -369,13 +332,13 @@ public final class PrimaryRelay: @unchecked Sendable {
             case .message(.guestTaken):
                 tell(.guestLeft(.taken))
             case .message(.suspended):
-                pacer.epochBegan()
+                account.pacer.epochBegan()
                 tell(.guestSuspended)
             case .message(.resumed(let times)):
-                telemetry.resumed(times)
+                account.resumed(times)
             case .nothing: return
             case .closed:
-                passOnLastBytes()
+                lastWords.passOnStream(by: self)
                 return saveEnded("the save helper has ended; the lines above say why")
             }
         }
@@ -424,8 +387,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         link.staging.takeAllMemory()
         // With a stock backup the epoch may have been sent before its times were read.
         if helper.isHere { readReports() }
-        pacer.committed(epoch, telemetry.committed(epoch))
-        telemetry.overran(pacer.overrunCount)
+        account.committed(epoch)
     }
 
     private func runEnded(_ end: PrimarySession.End) {
@@ -438,6 +400,8 @@ public final class PrimaryRelay: @unchecked Sendable {
 }
 
 extension PrimaryRelay: LinkMover {
+    var hasEnded: Bool { session.hasEnded }
+
     func send() {
         let progress = link.write()
         noteComposed()
@@ -460,5 +424,12 @@ extension PrimaryRelay: LinkMover {
             tell(.received(message))
         }
         if let failure = received.failure { tell(.linkBroken(failure)) }
+    }
+
+    func drain() {
+        let (bytes, isFull) = link.staging.drain()
+        if bytes > 0 { helper.streamMoved() }
+        // In the first copy it is the copying that waits, not the guest.
+        if isFull, link.epochsStaged > .none { account.stagingWasFull() }
     }
 }

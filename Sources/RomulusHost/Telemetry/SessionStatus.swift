@@ -39,6 +39,34 @@ public enum SessionState: String, Sendable, CaseIterable {
     /// Backup: the primary is silent, and it is being decided.
     case deciding
     case ending
+
+    init(of session: PrimarySession, isGuestPaused: Bool) {
+        self =
+            if session.hasEnded {
+                .ending
+            } else if session.isFrozen {
+                .frozen
+            } else if session.acknowledgedEpoch == .none {
+                .copying
+            } else if isGuestPaused {
+                .paused
+            } else {
+                session.isFramed ? .protected : .stock
+            }
+    }
+
+    init(of session: BackupSession) {
+        self =
+            if session.hasEnded {
+                .ending
+            } else if session.isSuspecting {
+                .deciding
+            } else if session.lastEpoch == .none {
+                .copying
+            } else {
+                session.isFramed ? .protected : .stock
+            }
+    }
 }
 
 extension JSON {
