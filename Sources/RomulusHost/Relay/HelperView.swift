@@ -23,6 +23,10 @@ struct HelperView {
     /// What to wait for; -1 where it is gone.
     var descriptor: Int32 { isHere ? control : -1 }
 
+    static let foreign =
+        "the save helper knows nothing of Romulus; install the one of the same Xen as this xl, or start xl by"
+        + " romulus-activate's launcher"
+
     /// One that is not ours says nothing.
     var mayHaveSuspended: Bool { isCheckpointing || !isOurs }
 
@@ -64,11 +68,19 @@ struct HelperView {
     }
 
     /// - Parameter waitsForOthers: for whoever decides, or for the link.
-    mutating func look(at guest: GuestPort, waitsForOthers: Bool) -> EpochWatch.Advice {
+    /// - Returns: why the run is to end, where it is.
+    mutating func look(at guest: GuestPort, waitsForOthers: Bool, _ log: Log) -> String? {
         if waitsForOthers || isGuestPaused { watch.moved(at: .now) }
-        guard watch.isDue(at: .now), let standing = guest.standing() else { return .wait }
-        let advice = watch.look(standing, at: .now)
-        if case .end = advice { hasStoodStill = true }
-        return advice
+        guard watch.isDue(at: .now), let standing = guest.standing() else { return nil }
+        switch watch.look(standing, at: .now) {
+        case .wait:
+            return nil
+        case .say(let text):
+            log.warning(text)
+            return nil
+        case .end(let why):
+            hasStoodStill = true
+            return why
+        }
     }
 }

@@ -73,7 +73,6 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     /// Where a signal handler leaves its mark (romulus_catch_signals).
     public var signalEvent: Int32 { signals.raw }
-
     public var linkDescriptor: Int32 { link.descriptor }
 
     public func start() throws(SystemError) {
@@ -149,7 +148,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         let adminIndex = polls.add(desk.adminDescriptor, reading: true)
         let pluginIndex = polls.add(account.pacer.pluginDescriptor, reading: true)
         lease.set(session.watchdogDeadline)
-        polls.wait(until: min(session.deadline ?? nextGuestCheck, nextGuestCheck, account.pacer.nextLook ?? nextGuestCheck))
+        let nextLook = min(nextGuestCheck, account.pacer.nextLook ?? nextGuestCheck)
+        polls.wait(until: min(session.deadline ?? nextLook, nextLook))
 
         // What has waited for longer than the deadline allows must find the guest frozen.
         perform(session.timePassed(now: .now))
@@ -161,7 +161,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         // With nothing to write, the link is not standing still.
         if !wantsLink, !session.isFramed { tell(.linkMoved) }
         if link.endFirstEpoch(isFree: session.mayEndEpoch) { noteComposed() }
-        if polls.isReady(signalIndex) { readSignals() }
+        if polls.isReady(signalIndex), let name = signals.takeSignalName() { tell(.stopRequested(signalName: name)) }
         if polls.isReady(verdictIndex) { hearVerdict() }
         if polls.isReady(adminIndex) { hearAdmin() }
         if polls.isReady(returnIndex) {
@@ -176,14 +176,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         bringGuestBack()
     }
 
-    /// - Parameter event: nil where there is nothing to tell.
     private func tell(_ event: PrimarySession.Event?) {
         if let event { perform(session.handle(event, now: .now)) }
-    }
-
-    private func readSignals() {
-        guard let name = signals.takeSignalName() else { return }
-        tell(.stopRequested(signalName: name))
     }
 
     // MARK: The guest
@@ -199,7 +193,9 @@ public final class PrimaryRelay: @unchecked Sendable {
         output.look()
         account.isNow(state, held: output.held)
         output.tellOfLoss()
-        watchEpoch()
+        // A guest that is frozen waits for others than its helper, and so do pages that wait for the link.
+        let waitsForOthers = session.isFrozen || link.staging.ring.storedBytes > 0
+        if let why = helper.look(at: guest, waitsForOthers: waitsForOthers, log) { saveEnded(why) }
     }
 
     /// The helper may have been about to freeze the guest when the lease was renewed after all.
@@ -207,15 +203,6 @@ public final class PrimaryRelay: @unchecked Sendable {
         guard guestFreeze.isHelpers else { return }
         perform(session.timePassed(now: .now))
         if !session.isFrozen, !session.hasEnded { guestFreeze.thaw() }
-    }
-
-    /// A guest that is frozen waits for others than its helper, and so do pages that wait for the link.
-    private func watchEpoch() {
-        switch helper.look(at: guest, waitsForOthers: session.isFrozen || link.staging.ring.storedBytes > 0) {
-        case .wait: break
-        case .say(let text): log.warning(text)
-        case .end(let why): saveEnded(why)
-        }
     }
 
     private func guestLeave() -> PrimarySession.GuestLeave? {
@@ -269,44 +256,35 @@ public final class PrimaryRelay: @unchecked Sendable {
     }
 
     private func hearAdmin() {
-        let word = desk.hear {
-            account.status(
-                state, epoch: session.acknowledgedEpoch, held: output.present, stagingBytes: link.staging.byteCount)
-        }
-        guard let word else { return }
+        guard let word = desk.hear(status: { status }) else { return }
         guard session.isFrozen else { return desk.answer("nothing to decide: the guest is not frozen") }
         if desk.settle(word) { tell(.adminSaid(word)) }
     }
 
     private var state: SessionState { SessionState(of: session, isGuestPaused: helper.isGuestPaused) }
-
-    // MARK: The link
+    private var status: SessionStatus {
+        account.status(
+            state, epoch: session.acknowledgedEpoch, held: output.present, stagingBytes: link.staging.byteCount)
+    }
 
     private func reached(_ landmark: LinkWriter.Landmark) {
         switch landmark {
-        case .stream(.headersEnd):
-            link.announce(configuration)
-        case .stream(.recordBoundary):
-            link.beginWantedFrames(configuration.pages, log)
+        case .stream(.headersEnd): link.announce(configuration)
+        case .stream(.recordBoundary): link.beginWantedFrames(configuration.pages, log)
         case .stream(.firstCheckpoint):
             noteReplica(true)
             tell(.firstCheckpointSent)
             link.wantFramesNoMore()
-        case .stream(.checkpointEnd(let pages, let streamBytes)):
-            checkpointEnded(pages: pages, streamBytes: streamBytes)
-        case .framesBegun:
-            tell(.framesBegun)
-        case .epochEndSent:
-            tell(.epochSent)
+        case .stream(.checkpointEnd(let pages, let bytes)): checkpointEnded(pages: pages, streamBytes: bytes)
+        case .framesBegun: tell(.framesBegun)
+        case .epochEndSent: tell(.epochSent)
         }
     }
 
     private func checkpointEnded(pages: Int, streamBytes: UInt64) {
         // Ours reports the suspension and waits for the answer, long before libxl writes this.
         guard helper.isOurs else {
-            return saveEnded(
-                "the save helper knows nothing of Romulus; install the one of the same Xen as this xl, or start xl by"
-                    + " romulus-activate's launcher")
+            return saveEnded(HelperView.foreign)
         }
         account.sent(link.checkpointEnded(pages: pages, streamBytes: streamBytes))
         helper.checkpointEnded()
@@ -318,8 +296,6 @@ public final class PrimaryRelay: @unchecked Sendable {
         for (frame, moment) in link.takeComposed() { session.frameComposed(frame, now: moment) }
     }
 
-    // MARK: The helper
-
     private func readReports() {
         while true {
             switch helper.receive(staged: link.epochsStaged) {
@@ -329,13 +305,11 @@ public final class PrimaryRelay: @unchecked Sendable {
                 log.note(
                     "the guest is paused (xl pause): no epoch is taken until it runs again (xl unpause); its replica stays"
                         + " as it is")
-            case .message(.guestTaken):
-                tell(.guestLeft(.taken))
+            case .message(.guestTaken): tell(.guestLeft(.taken))
             case .message(.suspended):
                 account.pacer.epochBegan()
                 tell(.guestSuspended)
-            case .message(.resumed(let times)):
-                account.resumed(times)
+            case .message(.resumed(let times)): account.resumed(times)
             case .nothing: return
             case .closed:
                 lastWords.passOnStream(by: self)
@@ -359,9 +333,15 @@ public final class PrimaryRelay: @unchecked Sendable {
             lastWords.queued(message)
             link.queue(message)
             noteComposed()
-        case .holdOutput(let epoch): holdOutput(epoch)
+        case .holdOutput(let epoch):
+            // Where it cannot be held, the guest stays suspended until the run has ended.
+            if let failure = output.holdEpoch() { tell(failure) } else { helper.tell(.outputHeld(epoch)) }
         case .releaseOutput: tell(output.releaseEpoch())
-        case .commit(let epoch): committed(epoch)
+        case .commit(let epoch):
+            link.staging.takeAllMemory()
+            // With a stock backup the epoch may have been sent before its times were read.
+            if helper.isHere { readReports() }
+            account.committed(epoch)
         case .stopSave:
             helper.tell(.stop)
             link.closeStream()
@@ -376,18 +356,6 @@ public final class PrimaryRelay: @unchecked Sendable {
         case .log(let line): log.write(line)
         case .end(let end): runEnded(end)
         }
-    }
-
-    /// Where its output cannot be held, the guest stays suspended until the run has ended.
-    private func holdOutput(_ epoch: Epoch) {
-        if let failure = output.holdEpoch() { tell(failure) } else { helper.tell(.outputHeld(epoch)) }
-    }
-
-    private func committed(_ epoch: Epoch) {
-        link.staging.takeAllMemory()
-        // With a stock backup the epoch may have been sent before its times were read.
-        if helper.isHere { readReports() }
-        account.committed(epoch)
     }
 
     private func runEnded(_ end: PrimarySession.End) {
@@ -406,13 +374,11 @@ extension PrimaryRelay: LinkMover {
         let progress = link.write()
         noteComposed()
         switch progress {
-        case .nothingToWrite, .blocked:
-            break
+        case .nothingToWrite, .blocked: break
         case .moved(let landmark):
             tell(.linkMoved)
             if let landmark { reached(landmark) }
-        case .failed(let reason):
-            tell(.linkBroken(reason))
+        case .failed(let reason): tell(.linkBroken(reason))
         }
     }
 
