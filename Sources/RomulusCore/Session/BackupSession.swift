@@ -8,71 +8,6 @@
 /// A suspicion is final: from then on nothing is taken in but a farewell, and nothing is said to have been heard, so that the
 /// primary's lease (`LinkLease`) ends and is not renewed.
 public struct BackupSession: Sendable {
-    public struct Configuration: Sendable {
-        public var detectTimeoutMilliseconds: Int
-        /// How long a stock primary, which has no heartbeats, may be silent; also any primary before the first
-        /// complete checkpoint.
-        public var patienceNanoseconds: Int64
-        public var arbiter: ArbiterKind
-        /// How many pages it can keep for ENCODED_DATA.
-        public var pageSlots: Int
-        /// Somebody is asked before a silent primary is suspected.
-        public var hasSecondOpinion: Bool
-
-        public init(
-            detectTimeoutMilliseconds: Int, patienceNanoseconds: Int64, arbiter: ArbiterKind, pageSlots: Int = 0,
-            hasSecondOpinion: Bool = false
-        ) {
-            self.pageSlots = pageSlots
-            self.hasSecondOpinion = hasSecondOpinion
-            self.detectTimeoutMilliseconds = detectTimeoutMilliseconds
-            self.patienceNanoseconds = patienceNanoseconds
-            self.arbiter = arbiter
-        }
-    }
-
-    public enum Event: Equatable, Sendable {
-        /// Bytes of any kind arrived.
-        case heard
-        case announced(Announcement)
-        case framesBegun(ProtocolVersion)
-        /// A complete, checked epoch is in memory. `streamBytes` counts what DATA frames held since the last one.
-        case epochReceived(streamBytes: UInt64)
-        case received(Message)
-        /// A frame has been taken in, of whatever kind; `count` of them so far.
-        case frameTaken(bytes: Int, count: UInt64)
-        case messageSent
-        case linkEnded
-        case linkBroken(String)
-        /// An epoch does not fit into the memory that there is for one.
-        case epochTooLarge(limitBytes: Int)
-        /// libxl or its helper has gone away from its end: there is no replica any more.
-        case restorerFailed
-        case verdict(ArbiterVerdict)
-        /// The answer to `withdrawQuestion`, where nothing was done on this side's behalf.
-        case questionWithdrawn
-        case adminSaid(AdminWord)
-        /// This host's admin, or its shutdown, wants the receiver to end.
-        case stopRequested(signalName: String)
-        /// The answer to `askSecondOpinion`; 0 agrees.
-        case secondOpinion(patienceNanoseconds: Int64)
-    }
-
-    public enum Action: Equatable, Sendable {
-        case send(Message)
-        case askArbiter
-        /// What the arbiter has begun is to be finished; report the verdict, or `questionWithdrawn`.
-        case withdrawQuestion
-        case askSecondOpinion(silenceNanoseconds: Int64, timesBefore: Int)
-        case log(LogLine)
-        case end(End)
-    }
-
-    public enum End: Equatable, Sendable {
-        case failOver(cause: String)
-        case discard(cause: String)
-    }
-
     private enum Phase {
         /// A stock primary, or one that has not announced itself yet.
         case plain
@@ -101,13 +36,9 @@ public struct BackupSession: Sendable {
     private var detector: FailureDetector
     private var secondOpinion: SecondOpinion?
     private var heartbeat: HeartbeatTimer
-    private var framesTaken: UInt64 = 0
+    private var reports = HearingReports()
     /// The primary has announced itself, so it knows frames. Set at the end.
     private var canSpeak = false
-    private var bytesSinceHeard = 0
-    /// Room for one more epoch while this one waits for libxl; without it, its acknowledgement waits.
-    private var hasRoom = true
-    private var isAcknowledgementDue = false
     /// The primary has announced itself under this name of the run.
     public private(set) var run: UInt64?
     /// Who wants this to end. Followed when the primary is heard after it: one that has died leaves the only copy here.
@@ -153,9 +84,13 @@ public struct BackupSession: Sendable {
     /// The memory for one more epoch is there, or is not. The primary sends none before the last is acknowledged, so the
     /// link itself is read at all times.
     public mutating func setRoom(_ hasRoom: Bool) -> [Action] {
-        self.hasRoom = hasRoom
-        guard hasRoom, isAcknowledgementDue, isFramed else { return [] }
-        return [acknowledgement()]
+        reports.setRoom(hasRoom)
+        return acknowledgeIfDue()
+    }
+
+    private mutating func acknowledgeIfDue() -> [Action] {
+        guard isFramed, let message = reports.takeAcknowledgement(of: lastEpoch) else { return [] }
+        return [.send(message)]
     }
 
     public mutating func handle(_ event: Event, now: MonotonicTime) -> [Action] {
@@ -174,7 +109,7 @@ public struct BackupSession: Sendable {
             stopOrder?.isPrimaryAlive = true
             return []
         case .frameTaken(let bytes, let count):
-            return frameTaken(bytes: bytes, count: count)
+            return reports.frameTaken(bytes: bytes, count: count).map { [.send($0)] } ?? []
         case .announced(let announcement):
             return announced(announcement, now: now)
         case .framesBegun(let version):
@@ -274,27 +209,6 @@ public struct BackupSession: Sendable {
         discard("the restore on the backup failed; its own messages say why")
     }
 
-    private mutating func frameTaken(bytes: Int, count: UInt64) -> [Action] {
-        framesTaken = count
-        bytesSinceHeard += bytes
-        guard bytesSinceHeard >= Self.heardIntervalBytes else { return [] }
-        return [heardMessage()]
-    }
-
-    /// Half of the least that the primary may have under way.
-    private static let heardIntervalBytes = Int(SendWindow.leastBytes) / 2
-
-    private mutating func heardMessage() -> Action {
-        bytesSinceHeard = 0
-        return .send(.heard(frames: framesTaken))
-    }
-
-    private mutating func acknowledgement() -> Action {
-        isAcknowledgementDue = false
-        bytesSinceHeard = 0
-        return .send(.acknowledgement(lastEpoch, frames: framesTaken))
-    }
-
     public mutating func timePassed(now: MonotonicTime) -> [Action] {
         switch phase {
         case .ended: return []
@@ -322,7 +236,7 @@ public struct BackupSession: Sendable {
         if case .plain = phase { return actions }
         guard heartbeat.isDue(at: now) else { return actions }
         heartbeat.sent(at: now)
-        return actions + [heardMessage()]
+        return actions + [.send(reports.heard())]
     }
 
     /// Without a replica there is nothing that patience could save.
@@ -375,7 +289,7 @@ public struct BackupSession: Sendable {
     private mutating func received(_ message: Message, now: MonotonicTime) -> [Action] {
         switch message {
         case .epochEnd(let epoch, let streamBytes):
-            guard epoch == lastEpoch.next, streamBytes == unconfirmedStreamBytes, !isAcknowledgementDue else {
+            guard epoch == lastEpoch.next, streamBytes == unconfirmedStreamBytes, !reports.isAcknowledgementDue else {
                 return linkFailed("epoch \(epoch.rawValue)'s end does not fit what arrived", now: now)
             }
             unconfirmedStreamBytes = nil
@@ -391,11 +305,8 @@ public struct BackupSession: Sendable {
 
     private mutating func epochCompleted() -> [Action] {
         lastEpoch = lastEpoch.next
-        var actions: [Action] = []
-        if isFramed {
-            isAcknowledgementDue = true
-            if hasRoom { actions.append(acknowledgement()) }
-        }
+        if isFramed { reports.epochCompleted() }
+        var actions = acknowledgeIfDue()
         if lastEpoch.rawValue == 1 {
             if isFramed { detector.timeoutNanoseconds = times.backupDeadlineNanoseconds }
             let limit = detector.timeoutNanoseconds.inMilliseconds

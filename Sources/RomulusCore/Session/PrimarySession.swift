@@ -12,59 +12,10 @@
 ///          ▼  │                            ▼  │ the backup was heard in time after all
 ///        frozen ──a verdict, the backup's farewell, or the admin's word──▶ the guest goes on, or yields
 public struct PrimarySession: Sendable {
-    public struct Configuration: Sendable {
-        public var guest: String
-        /// How long the link may stand still before there is a replica, or with a stock backup.
-        public var patienceNanoseconds: Int64
-        /// Without a back channel nobody can answer (`-b`): the stream is stock from its first byte to its last.
-        public var hasBackChannel: Bool
-        public var arbiter: ArbiterKind
-        /// The admin accepts a backup that acknowledges nothing (`-F`).
-        public var isUnsafeAccepted: Bool
-
-        public init(
-            guest: String, patienceNanoseconds: Int64, hasBackChannel: Bool, arbiter: ArbiterKind,
-            isUnsafeAccepted: Bool
-        ) {
-            self.guest = guest
-            self.patienceNanoseconds = patienceNanoseconds
-            self.hasBackChannel = hasBackChannel
-            self.arbiter = arbiter
-            self.isUnsafeAccepted = isUnsafeAccepted
-        }
-    }
-
-    private struct Framed {
-        let times: LinkTimes
-        var heartbeat: HeartbeatTimer
-        var lease: LinkLease
-        var standing = Standing.protecting
-        /// Came while the guest was frozen, or was not said before: the backup hears of it when it is heard again.
-        var unsaid: Leaving?
-    }
-
-    private struct Leaving {
-        let cause: Cause
-        let farewell: Message
-        /// The backup is told when the guest is known to run here, and keeps its replica until then.
-        var needsGuest = false
-    }
-
-    private enum Standing {
-        case protecting
-        /// The save is to end, and a guest that it has suspended to run again, its output held: only then is the replica not
-        /// needed any more.
-        case returning(Leaving)
-        /// A farewell is on its way, and the guest goes on here once the backup has answered it.
-        case leaving(Cause)
-        /// The replica may be about to run. `cause` is what the run ends with if the guest goes on.
-        case frozen(Cause, isLinkUsable: Bool)
-    }
-
     private enum Phase {
         case undecided
         case welcome(LinkTimes)
-        case framed(Framed)
+        case framed(FramedRun)
         case stock
         case ended
     }
@@ -75,8 +26,6 @@ public struct PrimarySession: Sendable {
     private var detector: FailureDetector
     private var suspendedEpoch = Epoch.none
     private var sentEpoch = Epoch.none
-    /// The EPOCH_END of the first epoch has been composed: from here on the backup may have a replica that can run.
-    private var isReplicaPossible = false
     /// Why the run ends with the epoch that is under way.
     private var stopCause: Cause?
     /// The guest has left by itself, or with somebody else.
@@ -93,39 +42,30 @@ public struct PrimarySession: Sendable {
     public var isFramed: Bool { if case .framed = phase { true } else { false } }
     public var hasEnded: Bool { if case .ended = phase { true } else { false } }
 
-    public var isFrozen: Bool {
-        if case .framed(let framed) = phase, case .frozen = framed.standing { true } else { false }
-    }
+    private var framed: FramedRun? { if case .framed(let framed) = phase { framed } else { nil } }
+    private var isReplicaPossible: Bool { framed?.isReplicaPossible ?? false }
+
+    public var isFrozen: Bool { framed?.isFrozen ?? false }
 
     /// The run waits for the answer to `resumeGuest`. At no other time is a guest resumed for it.
-    public var awaitsGuest: Bool {
-        if case .framed(let framed) = phase, case .returning = framed.standing { true } else { false }
-    }
+    public var awaitsGuest: Bool { framed?.awaitsGuest ?? false }
 
     /// DATA may be composed: what is under way is not so much that it would hold a sign of life back.
-    public var hasRoomOnLink: Bool { if case .framed(let framed) = phase { framed.lease.hasRoom } else { true } }
+    public var hasRoomOnLink: Bool { framed?.lease.hasRoom ?? true }
 
     /// EPOCH_END may be composed. The first one begins the lease, so nothing may stand before it in a queue.
-    public var mayEndEpoch: Bool {
-        if case .framed(let framed) = phase { isReplicaPossible || framed.lease.isDataHeard } else { true }
-    }
+    public var mayEndEpoch: Bool { framed?.mayEndEpoch ?? true }
 
     /// By when the guest must stand still whoever sees to it; nil where it need not, or does. Later than `deadline` by a
     /// twelfth of the lease, which leaves as much of its quarter.
-    public var watchdogDeadline: MonotonicTime? {
-        guard case .framed(let framed) = phase, isReplicaPossible, !isFrozen else { return nil }
-        return framed.lease.deadline + framed.lease.lengthNanoseconds / 12
-    }
+    public var watchdogDeadline: MonotonicTime? { framed?.watchdogDeadline }
 
     /// When `timePassed` must be called at the latest.
     public var deadline: MonotonicTime? {
         switch phase {
-        case .ended: return nil
-        case .undecided, .welcome, .stock: return detector.deadline
-        case .framed(let framed):
-            if isFrozen { return nil }
-            let end = isReplicaPossible ? framed.lease.deadline : detector.deadline ?? framed.lease.deadline
-            return min(framed.heartbeat.deadline, end)
+        case .ended: nil
+        case .undecided, .welcome, .stock: detector.deadline
+        case .framed(let framed): framed.deadline(withoutReplica: detector.deadline)
         }
     }
 
@@ -134,11 +74,7 @@ public struct PrimarySession: Sendable {
     /// A frame was composed, in the order in which frames go onto the link.
     public mutating func frameComposed(_ frame: ComposedFrame, now: MonotonicTime) {
         guard case .framed(var framed) = phase else { return }
-        framed.lease.frameComposed(bytes: frame.bytes, isData: frame.kind == .data, at: now)
-        if frame.kind == .epochEnd, !isReplicaPossible {
-            isReplicaPossible = true
-            framed.lease.begin(at: now)
-        }
+        framed.frameComposed(frame, at: now)
         phase = .framed(framed)
     }
 
@@ -163,7 +99,7 @@ public struct PrimarySession: Sendable {
     private mutating func suspectIfOverdue(now: MonotonicTime) -> [Action] {
         switch phase {
         case .ended: return []
-        case .framed(let framed) where isReplicaPossible:
+        case .framed(let framed) where framed.isReplicaPossible:
             guard !isFrozen, now >= framed.lease.deadline else { return [] }
             let silence = now - framed.lease.deadline + framed.lease.lengthNanoseconds
             return suspect(.backupSilent(milliseconds: silence.inMilliseconds), isLinkUsable: true)
@@ -179,49 +115,34 @@ public struct PrimarySession: Sendable {
         case .heard:
             detector.heard(at: now)
             return []
-        case .received(let message):
-            return received(message, now: now)
+        case .received(let message): return received(message, now: now)
         case .linkMoved:
             linkMoved(now: now)
             return []
         case .framesBegun:
             guard case .welcome(let times) = phase else { return [] }
-            phase = .framed(
-                Framed(
-                    times: times, heartbeat: HeartbeatTimer(intervalNanoseconds: times.heartbeatNanoseconds, now: now),
-                    lease: LinkLease(times: times, now: now)))
+            phase = .framed(FramedRun(times: times, now: now))
             detector.heard(at: now)
             return []
         case .guestSuspended:
             suspendedEpoch = suspendedEpoch.next
             return [.holdOutput(suspendedEpoch)]
-        case .firstCheckpointSent:
-            return firstCheckpointSent()
-        case .epochSent:
-            return epochSent()
+        case .firstCheckpointSent: return firstCheckpointSent()
+        case .epochSent: return epochSent()
         case .epochPutOff:
             // A stop that waits for an epoch's end would wait for the admin.
             guard case .stock = phase, let stopCause else { return [] }
             return end(stopCause, .goesOn(.unknown))
-        case .linkBroken(let reason):
-            return suspect(.linkBroken(reason), isLinkUsable: false)
-        case .stopRequested(let signalName):
-            return stopRequested(signalName)
-        case .guestLeft(let leave):
-            return guestLeft(leave)
+        case .linkBroken(let reason): return suspect(.linkBroken(reason), isLinkUsable: false)
+        case .stopRequested(let signalName): return stopRequested(signalName)
+        case .guestLeft(let leave): return guestLeft(leave)
         case .replicaLacks(let what):
-            return stop(
-                .replicaLacks(what), .farewell(.protectionEnded, text: "the guest is no longer as it was: \(what)"))
-        case .saveEnded(let why):
-            return leave(failed(why, needsGuest: true))
-        case .outputUnheld(let why):
-            return leave(failed(why, needsGuest: false))
-        case .guestResumed(let runs):
-            return guestResumed(runs)
-        case .verdict(let verdict):
-            return decided(verdict)
-        case .adminSaid(let word):
-            return adminSaid(word)
+            return stop(.wanted(.replicaLacks(what), telling: "the guest is no longer as it was: \(what)"))
+        case .saveEnded(let why): return leave(.failed(why, needsGuest: true))
+        case .outputUnheld(let why): return leave(.failed(why, needsGuest: false))
+        case .guestResumed(let runs): return guestResumed(runs)
+        case .verdict(let verdict): return decided(verdict)
+        case .adminSaid(let word): return adminSaid(word)
         }
     }
 
@@ -269,7 +190,7 @@ public struct PrimarySession: Sendable {
 
     private mutating func heard(frames: UInt64, now: MonotonicTime) -> [Action] {
         guard case .framed(var framed) = phase else { return [] }
-        guard framed.lease.heard(frames: frames, at: now) else {
+        guard framed.heard(frames: frames, at: now) else {
             return suspect(.linkBroken("the backup has heard what was never sent"), isLinkUsable: false)
         }
         var actions: [Action] = []
@@ -280,31 +201,10 @@ public struct PrimarySession: Sendable {
                 return []
             }
             framed.heartbeat.sent(at: now)
-            actions = heardAgain(&framed, frozenBy: cause)
+            actions = framed.heardAgain(frozenBy: cause, sentEpoch)
         }
         phase = .framed(framed)
         return isFrozen ? actions : actions + commitAcknowledged()
-    }
-
-    private func heardAgain(_ framed: inout Framed, frozenBy cause: Cause) -> [Action] {
-        let heard = "the backup was heard again before its deadline"
-        let heartbeat = Action.send(.heartbeat(sentEpoch))
-        if let unsaid = framed.unsaid {
-            framed.unsaid = nil
-            let told = Action.log(.note("\(heard): it is told that this run ends"))
-            guard unsaid.needsGuest else {
-                framed.standing = .leaving(unsaid.cause)
-                return [.thawGuest, .stopSave, .send(unsaid.farewell), told]
-            }
-            framed.standing = .returning(unsaid)
-            return [.thawGuest, .stopSave, heartbeat, .resumeGuest, told]
-        }
-        guard case .backupSilent = cause else {
-            framed.standing = .leaving(cause)
-            return [.thawGuest, heartbeat, .log(.note("\(heard): the run ends when it has answered"))]
-        }
-        framed.standing = .protecting
-        return [.thawGuest, heartbeat, .log(.note("\(heard): the guest goes on, protected"))]
     }
 
     private mutating func commitAcknowledged() -> [Action] {
@@ -382,88 +282,49 @@ public struct PrimarySession: Sendable {
     private mutating func stopRequested(_ signalName: String) -> [Action] {
         if isFrozen { return [.log(.warning("\(signalName) decides nothing while the guest is frozen: \(whatToSay)"))] }
         return stop(
-            .stopRequested(signalName: signalName),
-            .farewell(
-                .protectionEnded, text: "protection was ended by \(signalName); the guest goes on at the primary"))
+            .wanted(
+                .stopRequested(signalName: signalName),
+                telling: "protection was ended by \(signalName); the guest goes on at the primary"))
     }
 
-    private mutating func stop(_ cause: Cause, _ farewell: Message) -> [Action] {
+    private mutating func stop(_ leaving: Leaving) -> [Action] {
         if case .stock = phase, configuration.hasBackChannel, sentEpoch > .none {
             // A stock backup understands a farewell only between two epochs (`StockFarewell`).
-            stopCause = stopCause ?? cause
+            stopCause = stopCause ?? leaving.cause
             return []
         }
-        // Where the guest cannot run here again (its device model is dead, `xl destroy` is at work) the replica is what is left.
-        return leave(Leaving(cause: cause, farewell: farewell, needsGuest: true))
-    }
-
-    private func failed(_ why: String, needsGuest: Bool) -> Leaving {
-        Leaving(
-            cause: .saveEnded(why), farewell: .farewell(.primaryFailed, text: "checkpointing failed: \(why)"),
-            needsGuest: needsGuest)
+        return leave(leaving)
     }
 
     /// The backup hears it at once: libxl may take its time.
     private mutating func guestLeft(_ how: GuestLeave) -> [Action] {
-        let cause = Cause.guestLeft(how)
-        switch how {
-        case .destroyed:
-            // By whoever had it: its replica would be a second copy, or one from before its end.
-            if let guestsLeave {
-                let told: [Action] = isFrozen ? [.send(guestsLeave.farewell)] : []
-                return told + end(guestsLeave.cause, fateWithoutWord(of: guestsLeave.cause))
-            }
-            let farewell = Message.farewell(.primaryDestroyed, text: "the primary's copy has been destroyed")
-            return (isFramed ? [.send(farewell)] : []) + end(cause, fateWithoutWord(of: cause))
-        case .shutDown, .crashed:
-            return guestLeft(cause, .farewell(.guestShutDown, text: cause.text))
-        case .taken:
-            let text = "the guest is being saved or migrated by somebody else"
-            return guestLeft(cause, .farewell(.primaryFailed, text: text))
-        }
-    }
-
-    private mutating func guestLeft(_ cause: Cause, _ farewell: Message) -> [Action] {
-        let leaving = Leaving(cause: cause, farewell: farewell)
+        let leaving = Leaving.guest(how)
+        if how == .destroyed { return guestDestroyed(leaving) }
         guestsLeave = guestsLeave ?? leaving
         return leave(leaving)
+    }
+
+    private mutating func guestDestroyed(_ leaving: Leaving) -> [Action] {
+        // By whoever had it: its replica would be a second copy, or one from before its end.
+        if let guestsLeave {
+            let told: [Action] = isFrozen ? [.send(guestsLeave.farewell)] : []
+            return told + end(guestsLeave.cause, fateWithoutWord(of: guestsLeave.cause))
+        }
+        return (isFramed ? [.send(leaving.farewell)] : []) + end(leaving.cause, fateWithoutWord(of: leaving.cause))
     }
 
     private mutating func leave(_ leaving: Leaving) -> [Action] {
         let cause = leaving.cause
         guard case .framed(var framed) = phase else { return end(cause, fateWithoutWord(of: cause)) }
-        guard isReplicaPossible else { return [.send(leaving.farewell)] + end(cause, fateWithoutWord(of: cause)) }
-        defer { phase = .framed(framed) }
-        switch framed.standing {
-        case .protecting where leaving.needsGuest:
-            framed.standing = .returning(leaving)
-            return [.stopSave, .resumeGuest]
-        case .protecting:
-            framed.standing = .leaving(cause)
-            return [.stopSave, .send(leaving.farewell)]
-        case .returning:
-            // The guest has left, or must not run before the replica is gone.
-            guard !leaving.needsGuest else { return [] }
-            framed.standing = .leaving(cause)
-            return [.send(leaving.farewell)]
-        case .leaving(let own):
-            guard cause.isOfGuest, !own.isOfGuest else { return [] }
-            framed.standing = .leaving(cause)
-            return []
-        case .frozen(let first, _):
-            // Also a guest that has left waits: what its host makes of it may run, and so may the replica.
-            let known = framed.unsaid?.cause ?? first
-            let mustNotReturn = !leaving.needsGuest && framed.unsaid?.needsGuest == true
-            guard known.isOfLink || mustNotReturn || (cause.isOfGuest && !known.isOfGuest) else { return [] }
-            framed.unsaid = leaving
-            return [.log(.warning("\(cause.text) while the guest is frozen: the run ends when that is decided"))]
+        guard framed.isReplicaPossible else {
+            return [.send(leaving.farewell)] + end(cause, fateWithoutWord(of: cause))
         }
+        defer { phase = .framed(framed) }
+        return framed.leave(leaving)
     }
 
-    /// The answer counts where it is waited for: while the guest is frozen whoever decides does so without it.
     private mutating func guestResumed(_ runs: Bool) -> [Action] {
-        guard case .framed(var framed) = phase, case .returning(let own) = framed.standing else { return [] }
-        framed.standing = runs ? .leaving(own.cause) : .frozen(own.cause, isLinkUsable: true)
+        guard case .framed(var framed) = phase, let own = framed.guestResumed(runs) else { return [] }
         phase = .framed(framed)
         if runs { return [.send(own.farewell)] }
         let text = "\(own.cause.text), and the guest cannot go on at the primary"
@@ -480,23 +341,13 @@ public struct PrimarySession: Sendable {
 
     /// The link is silent or broken. Where a replica may run, the guest here must not until somebody has decided.
     private mutating func suspect(_ cause: Cause, isLinkUsable: Bool) -> [Action] {
-        guard case .framed(var framed) = phase, isReplicaPossible else {
+        guard case .framed(var framed) = phase, framed.isReplicaPossible else {
             return end(cause, fateWithoutWord(of: cause))
         }
-        switch framed.standing {
-        case .frozen(let first, _):
-            framed.standing = .frozen(first, isLinkUsable: isLinkUsable)
-            phase = .framed(framed)
-            return []
-        case .returning(let own):
-            framed.unsaid = own
-            framed.standing = .frozen(own.cause, isLinkUsable: isLinkUsable)
-        case .leaving(let own):
-            framed.standing = .frozen(own, isLinkUsable: isLinkUsable)
-        case .protecting:
-            framed.standing = .frozen(cause, isLinkUsable: isLinkUsable)
-        }
+        let wasFrozen = framed.isFrozen
+        framed.freeze(cause, isLinkUsable: isLinkUsable)
         phase = .framed(framed)
+        if wasFrozen { return [] }
         let frozen = "\(cause.text): the guest here is frozen and its output held"
         guard configuration.arbiter != .none else {
             return [.freezeGuest, .log(.warning("\(frozen), because the replica may take over; \(whatToSay)"))]
@@ -541,16 +392,7 @@ public struct PrimarySession: Sendable {
     private mutating func end(_ cause: Cause, _ fate: Fate) -> [Action] {
         let wasFrozen = isFrozen
         phase = .ended
-        let consequences: [Action] =
-            switch fate {
-            // Granted is not yet running.
-            case .goesOn(.ruledOut) where configuration.arbiter == .lease:
-                (wasFrozen ? [.thawGuest] : []) + [.openOutputIfGuestRuns]
-            case .goesOn, .hasLeft(.none), .hasLeft(.discarded), .hasLeft(.ruledOut):
-                (wasFrozen ? [.thawGuest] : []) + [.openOutput]
-            case .yields: (wasFrozen ? [] : [.freezeGuest]) + [.dropOutput]
-            case .hasLeft(.unknown): [.dropOutput]
-            }
-        return [.stopSave] + consequences + [.end(End(cause: cause, fate: fate))]
+        return [.stopSave] + fate.consequences(wasFrozen: wasFrozen, configuration.arbiter)
+            + [.end(End(cause: cause, fate: fate))]
     }
 }

@@ -1,6 +1,28 @@
 // What the primary's session is told, what it says, and how a run ends.
 
 extension PrimarySession {
+    public struct Configuration: Sendable {
+        public var guest: String
+        /// How long the link may stand still before there is a replica, or with a stock backup.
+        public var patienceNanoseconds: Int64
+        /// Without a back channel nobody can answer (`-b`): the stream is stock from its first byte to its last.
+        public var hasBackChannel: Bool
+        public var arbiter: ArbiterKind
+        /// The admin accepts a backup that acknowledges nothing (`-F`).
+        public var isUnsafeAccepted: Bool
+
+        public init(
+            guest: String, patienceNanoseconds: Int64, hasBackChannel: Bool, arbiter: ArbiterKind,
+            isUnsafeAccepted: Bool
+        ) {
+            self.guest = guest
+            self.patienceNanoseconds = patienceNanoseconds
+            self.hasBackChannel = hasBackChannel
+            self.arbiter = arbiter
+            self.isUnsafeAccepted = isUnsafeAccepted
+        }
+    }
+
     public enum Event: Equatable, Sendable {
         /// Bytes of any kind arrived on the back channel.
         case heard

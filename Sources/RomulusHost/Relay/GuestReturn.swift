@@ -1,8 +1,8 @@
 import Glibc
 import RomulusCore
 
-/// Brings the guest back after a save, by way of whoever has libxl, and sees to it that libxl comes back from the save: it waits for
-/// minutes for a guest that does not follow the order to suspend, and for ever for a helper that hangs.
+/// Brings the guest back after a save, by way of whoever has libxl, and sees to it that libxl comes back from the save: it waits
+/// for minutes for a guest that does not follow the order to suspend, and for ever for a helper that hangs.
 struct GuestReturn {
     private let meeting: SaveReturn
     private let guest: GuestPort
