@@ -46,8 +46,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         link: Int32, back: Int32, configuration: Configuration, ports: Ports, log: Log
     ) throws(SystemError) {
         let stream = try Descriptor.pipe(bytes: configuration.helper.stagingBytes)
-        let staging = try Staging(of: stream.one, configuration.helper)
         streamForLibxl = stream.other
+        let staging = try Staging(of: stream.one, configuration.helper)
         let controls = try Descriptor.messageSockets()
         control = controls.one
         controlForHelper = controls.other
@@ -283,9 +283,7 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     private func checkpointEnded(pages: Int, streamBytes: UInt64) {
         // Ours reports the suspension and waits for the answer, long before libxl writes this.
-        guard helper.isOurs else {
-            return saveEnded(HelperView.foreign)
-        }
+        guard helper.isOurs else { return saveEnded(HelperView.foreign) }
         account.sent(link.checkpointEnded(pages: pages, streamBytes: streamBytes))
         helper.checkpointEnded()
         guard link.isFramed else { return tell(.epochSent) }
