@@ -163,3 +163,12 @@ import Testing
         let numbers = Mutex<[Int]>([])
     }
 }
+
+extension Descriptor {
+    /// dup(2), close-on-exec.
+    fileprivate static func duplicate(_ raw: Int32) throws(SystemError) -> Descriptor {
+        let copy = fcntl(raw, F_DUPFD_CLOEXEC, 3)
+        guard copy >= 0 else { throw SystemError("dup") }
+        return Descriptor(owning: copy)
+    }
+}

@@ -5,11 +5,6 @@ public enum ArbiterVerdict: Equatable, Sendable {
     case refused(String)
 }
 
-public enum Side: Sendable {
-    case primary
-    case backup
-}
-
 /// What an admin can say where there is no verdict: `romulus resume` and `romulus yield`.
 public enum AdminWord: Equatable, Sendable {
     /// The copy on this host is the one that runs.

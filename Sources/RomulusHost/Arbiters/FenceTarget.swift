@@ -1,12 +1,6 @@
 import Glibc
 import RomulusCore
 
-/// Which of two hosts turns the other one off at once when both would; the other one waits.
-public enum FenceOrder: String, Equatable, Sendable, CaseIterable {
-    case first
-    case second
-}
-
 /// How a run's peer is turned off, and which of the two hosts goes first.
 public struct FenceTarget: Equatable, Sendable {
     /// A name for the peer that is the same for all guests that have it.
@@ -66,16 +60,6 @@ extension Configuration {
         }
         return (first.key, first.options)
     }
-}
-
-/// `fence_options.HOST`.
-public struct FencePeerSettings: Equatable, Sendable {
-    /// HOST, as it stands in the file.
-    public var key: String
-    public var options: [String]
-
-    /// A key has no hyphens, and a host's name no underscores.
-    var host: String { String(key.map { $0 == "_" ? "-" : $0 }) }
 }
 
 /// Whom `fence_options` without a name has been used with since this host booted.

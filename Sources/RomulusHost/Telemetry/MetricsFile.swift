@@ -65,11 +65,3 @@ public final class MetricsFile {
         thread.join(milliseconds: 1000)
     }
 }
-
-extension Configuration {
-    /// Nil where none is wanted.
-    public func metricsFile(guest: String, _ log: Log) throws(SystemError) -> MetricsFile? {
-        guard let metricsDirectory else { return nil }
-        return try MetricsFile(directory: metricsDirectory, guest: guest, log: log)
-    }
-}

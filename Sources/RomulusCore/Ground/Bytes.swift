@@ -20,8 +20,3 @@ extension Array where Element == UInt8 {
         Swift.withUnsafeBytes(of: value.littleEndian) { append(contentsOf: $0) }
     }
 }
-
-/// Bodies in both of Xen's streams are padded to a multiple of eight bytes.
-func paddedLength(_ lengthBytes: Int) -> Int {
-    (lengthBytes + 7) & ~7
-}

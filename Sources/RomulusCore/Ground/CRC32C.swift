@@ -4,7 +4,7 @@ import CChecksum
 ///
 /// Uses the processor's instruction where there is one, else eight table look-ups for each eight bytes.
 public struct CRC32C {
-    private var state: UInt32 = ~0
+    var state: UInt32 = ~0
 
     public init() {}
 
@@ -18,26 +18,6 @@ public struct CRC32C {
             ? romulus_crc32c_instruction(state, base, bytes.count)
             : Self.software(state, bytes)
     }
-
-    /// As `update` with a page of zeroes. These move every bit of the state to the same places, whatever the others are: so
-    /// what each of its four bytes becomes is in a table.
-    public mutating func updateZeroPage() {
-        state = Self.afterZeroPage.withUnsafeBufferPointer { after in
-            var next: UInt32 = 0
-            for byte in 0..<4 { next ^= after[byte * 256 + Int(state >> UInt32(byte * 8) & 0xFF)] }
-            return next
-        }
-    }
-
-    private static let afterZeroPage: [UInt32] = {
-        let zeroes = [UInt8](repeating: 0, count: LibxcFormat.pageBytes)
-        var after = [UInt32](repeating: 0, count: 4 * 256)
-        for bit in 0..<32 {
-            let moved = zeroes.withUnsafeBytes { software(1 << UInt32(bit), $0) }
-            for value in 0..<256 where value >> (bit % 8) & 1 != 0 { after[bit / 8 * 256 + value] ^= moved }
-        }
-        return after
-    }()
 
     public static func checksum(_ bytes: UnsafeRawBufferPointer) -> UInt32 {
         var crc = CRC32C()
