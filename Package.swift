@@ -72,7 +72,7 @@ let package = Package(
         .target(
             name: "RomulusCheck", dependencies: ["RomulusHost", "RomulusCore", "CXen"], swiftSettings: strict,
             linkerSettings: [.linkedLibrary("xentoollog")]),
-        // Every @_cdecl function, and nothing else.
+        // What xl and its save helper call in libxl's and libxc's place, and the runs behind it.
         .target(
             name: "RomulusHook", dependencies: ["RomulusHost"], exclude: ["exports.map"], swiftSettings: strict + small,
             linkerSettings: hookLinking),

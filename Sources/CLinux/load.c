@@ -18,7 +18,6 @@ static const struct { const char *name; size_t index; } variables[] = {
     { "ROMULUS_HELPER", ROMULUS_HELPER },
     { "ROMULUS_STOCK_HELPER", ROMULUS_STOCK_HELPER },
     { "ROMULUS_CONTROL", ROMULUS_CONTROL },
-    { "ROMULUS_LINK", ROMULUS_LINK },
     { "ROMULUS_LEASE", ROMULUS_LEASE },
     { "ROMULUS_PLUGINS", ROMULUS_PLUGINS },
 };

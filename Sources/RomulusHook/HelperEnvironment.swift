@@ -8,6 +8,7 @@ struct HelperEnvironment {
     private static let extensionName = "LIBXL_SAVE_HELPER_EXTENSION"
 
     private let control: Int32
+    /// Nobody there reads from it: the link does not end with `xl`, but with the helper, which pauses the guest first.
     private let link: Int32
     private let lease: Int32
     private let earlierHelper: String?
@@ -25,7 +26,6 @@ struct HelperEnvironment {
             set(Self.extensionName, launchValue(ROMULUS_LIBRARY))
         }
         set("ROMULUS_CONTROL", String(control))
-        set("ROMULUS_LINK", String(link))
         set("ROMULUS_LEASE", String(lease))
         set("ROMULUS_PLUGINS", plugins.environmentValue)
         for one in [control, link, lease] { DescriptorIO.setCloseOnExec(one, false) }
@@ -35,7 +35,7 @@ struct HelperEnvironment {
         for one in [control, link, lease] { DescriptorIO.setCloseOnExec(one, true) }
         set("LIBXL_SAVE_HELPER", earlierHelper)
         unsetenv(Self.extensionName)
-        for name in ["LIBRARY", "STOCK_HELPER", "CONTROL", "LINK", "LEASE", "PLUGINS"] { unsetenv("ROMULUS_\(name)") }
+        for name in ["LIBRARY", "STOCK_HELPER", "CONTROL", "LEASE", "PLUGINS"] { unsetenv("ROMULUS_\(name)") }
     }
 
     private func set(_ name: String, _ value: String?) {

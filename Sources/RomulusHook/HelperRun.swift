@@ -4,7 +4,7 @@ import Glibc
 import RomulusCore
 import RomulusHost
 
-/// One Remus save in libxl-save-helper: wraps libxl's callbacks around the stock engine to time the pause, begin
+/// One Remus save in libxl-save-helper: wraps libxl's callbacks around either engine to time the pause, begin
 /// each epoch when the relay says so, and begin no epoch before the last one is committed.
 enum HelperRun {
     /// The save under way. libxl-save-helper does one and exits, and its callbacks carry no context of ours.

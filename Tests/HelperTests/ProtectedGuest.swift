@@ -226,7 +226,6 @@ final class ProtectedGuest: Sendable {
         configuration.environment["ROMULUS_ROLE"] = "helper"
         configuration.environment["ROMULUS_LIBRARY"] = library
         configuration.environment["ROMULUS_CONTROL"] = "\(controlNumber)"
-        configuration.environment["ROMULUS_LINK"] = "\(linkNumber)"
         configuration.environment["ROMULUS_LEASE"] = "\(leaseNumber)"
         configuration.descriptors.append(.init(here: control, there: controlNumber))
         configuration.descriptors.append(.init(here: link, there: linkNumber))

@@ -72,7 +72,6 @@ enum romulus_launch_variable {
     ROMULUS_HELPER,       /* the program that starts the stock save helper with the preload */
     ROMULUS_STOCK_HELPER, /* the stock save helper */
     ROMULUS_CONTROL,      /* number of the descriptor on which xl's hook and the helper's talk */
-    ROMULUS_LINK,         /* number of a copy of the link's descriptor */
     ROMULUS_LEASE,        /* number of the descriptor of the shared lease */
     ROMULUS_PLUGINS,      /* which plugins the save helper is to load (PluginSettings.swift) */
 };

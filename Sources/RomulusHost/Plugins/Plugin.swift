@@ -130,10 +130,6 @@ public struct PluginHost: Sendable {
 public struct PluginSet: Sendable {
     public let plugins: [Plugin]
 
-    public static let none = PluginSet(plugins: [])
-
-    private init(plugins: [Plugin]) { self.plugins = plugins }
-
     /// All of them, or none: before the guest is touched.
     public init(_ settings: PluginSettings, _ host: PluginHost, log: Log) throws(PluginError) {
         var host = host
