@@ -147,6 +147,7 @@ unit: fmt-check all deb  ## the tests that need no hypervisor
 	Tests/artifact $(BUILD)/libromulus.so.0
 	Tests/packages $(BUILD)/deb
 	Tests/documents
+	Tests/arrows
 	Tests/Lab/selftest.py
 	Tests/Lab/soak_selftest.py
 	Tests/units $(BUILD)/units.log
