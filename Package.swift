@@ -90,6 +90,11 @@ let package = Package(
             name: "SimulatedXen", path: "Tests/SimulatedXen", exclude: ["README.md"],
             linkerSettings: [.linkedLibrary("dl")]),
 
+        // xl, as far as its guard is concerned with it: tests only.
+        .executableTarget(
+            name: "guarded-xl", dependencies: ["RomulusHook", "RomulusHost"], path: "Tests/GuardedXl",
+            swiftSettings: strict),
+
         // `make bench`.
         .executableTarget(
             name: "romulus-bench", dependencies: ["RomulusCore", "RomulusSimulation", "CPages", "CCompression"],

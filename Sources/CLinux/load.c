@@ -9,6 +9,7 @@
 #include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,6 +86,28 @@ static void deduce_from_program(char **arguments)
         values[ROMULUS_ROLE] = strdup("primary");
 }
 
+/* Where the kernel has put the arguments, one behind the other, whatever getopt has made of their order since. */
+static char *arguments_begin, *arguments_end;
+
+static void find_arguments(char **arguments)
+{
+    for (; arguments && *arguments; arguments++) {
+        char *end = *arguments + strlen(*arguments) + 1;
+        if (!arguments_begin || *arguments < arguments_begin)
+            arguments_begin = *arguments;
+        if (!arguments_end || end > arguments_end)
+            arguments_end = end;
+    }
+}
+
+void romulus_show_as(const char *title)
+{
+    if (!arguments_begin)
+        return;
+    memset(arguments_begin, 0, arguments_end - arguments_begin);
+    snprintf(arguments_begin, arguments_end - arguments_begin, "%s", title);
+}
+
 /* glibc hands main's arguments to constructors too. */
 __attribute__((constructor))
 static void romulus_loaded(int argument_count, char **arguments)
@@ -97,6 +120,7 @@ static void romulus_loaded(int argument_count, char **arguments)
     }
     if (values[ROMULUS_LIBRARY])
         remove_from_preload(values[ROMULUS_LIBRARY]);
+    find_arguments(arguments);
     deduce_from_program(arguments);
     if (values[ROMULUS_ROLE] && !strcmp(values[ROMULUS_ROLE], "primary"))
         pthread_atfork(NULL, NULL, ignore_terminal_signals_in_child);

@@ -161,6 +161,56 @@ bool romulus_reap(pid_t keeper, int *status)
     return true;
 }
 
+static void close_all_but(const int *kept, size_t count)
+{
+    unsigned first = 3;
+
+    while (first != ~0U) {
+        unsigned next = ~0U;
+        for (size_t i = 0; i < count; i++)
+            if (kept[i] >= 0 && (unsigned)kept[i] >= first && (unsigned)kept[i] < next)
+                next = kept[i];
+        if (next > first)
+            close_range(first, next - 1, 0);
+        first = next == ~0U ? next : next + 1;
+    }
+}
+
+int romulus_fork_apart(const char *title, const int *kept, size_t count)
+{
+    static const int unheard[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGPIPE, SIGUSR1, SIGUSR2, SIGALRM };
+    sigset_t every, earlier;
+    int status = 0;
+
+    sigfillset(&every);
+    pthread_sigmask(SIG_SETMASK, &every, &earlier);
+    /* With its handlers: the heap is to be whole in the new process. */
+    pid_t between = fork();
+    if (between == 0) {
+        pid_t own = fork();
+        if (own)
+            _exit(own < 0 ? errno : 0);
+        setsid();
+        /* The handlers are this process's program's. */
+        for (int number = 1; number < NSIG; number++)
+            signal(number, SIG_DFL);
+        for (size_t i = 0; i < sizeof(unheard) / sizeof(unheard[0]); i++)
+            signal(unheard[i], SIG_IGN);
+        pthread_sigmask(SIG_SETMASK, &earlier, NULL);
+        close_all_but(kept, count);
+        romulus_show_as(title);
+        return 0;
+    }
+    int code = between < 0 ? errno : 0;
+    while (between > 0 && waitpid(between, &status, 0) < 0 && errno == EINTR)
+        ;
+    pthread_sigmask(SIG_SETMASK, &earlier, NULL);
+    if (!code)
+        code = WIFEXITED(status) ? WEXITSTATUS(status) : ECHILD;
+    errno = code;
+    return code ? -1 : 1;
+}
+
 int romulus_shared_memory(size_t bytes)
 {
     int fd = memfd_create("romulus-lease", MFD_CLOEXEC);

@@ -8,15 +8,15 @@ struct HelperEnvironment {
     private static let extensionName = "LIBXL_SAVE_HELPER_EXTENSION"
 
     private let control: Int32
-    /// Nobody there reads from it: the link does not end with `xl`, but with the helper, which pauses the guest first.
-    private let link: Int32
     private let lease: Int32
+    /// It holds this until it ends, for the guard to see, and does nothing with it.
+    private let mark: Int32
     private let earlierHelper: String?
 
-    init(control: Int32, link: Int32, lease: Int32, plugins: PluginSettings) {
+    init(control: Int32, lease: Int32, mark: Int32, plugins: PluginSettings) {
         self.control = control
-        self.link = link
         self.lease = lease
+        self.mark = mark
         earlierHelper = getenv("LIBXL_SAVE_HELPER").map { String(cString: $0) }
         if let launcher = launchValue(ROMULUS_HELPER) {
             set("LIBXL_SAVE_HELPER", launcher)
@@ -28,11 +28,11 @@ struct HelperEnvironment {
         set("ROMULUS_CONTROL", String(control))
         set("ROMULUS_LEASE", String(lease))
         set("ROMULUS_PLUGINS", plugins.environmentValue)
-        for one in [control, link, lease] { DescriptorIO.setCloseOnExec(one, false) }
+        for one in [control, lease, mark] { DescriptorIO.setCloseOnExec(one, false) }
     }
 
     func withdraw() {
-        for one in [control, link, lease] { DescriptorIO.setCloseOnExec(one, true) }
+        for one in [control, lease, mark] { DescriptorIO.setCloseOnExec(one, true) }
         set("LIBXL_SAVE_HELPER", earlierHelper)
         unsetenv(Self.extensionName)
         for name in ["LIBRARY", "STOCK_HELPER", "CONTROL", "LEASE", "PLUGINS"] { unsetenv("ROMULUS_\(name)") }

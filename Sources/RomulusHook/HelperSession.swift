@@ -3,44 +3,33 @@ import CXen
 import Glibc
 import RomulusCore
 import RomulusHost
-import Synchronization
 
-/// The helper's side of its talk with `xl`, and its duty when `xl` dies under it.
-final class HelperSession: @unchecked Sendable {
+/// The helper's side of its talk with `xl`. What is owed to the guest when `xl` dies is the guard's; the save ends then.
+final class HelperSession {
     private let interface: OpaquePointer?
     private let domain: UInt32
     private let control: Int32
-    private let lease: SharedLease?
-    /// The guardian's own. Opened at the start: when it is needed, this host may have nothing left to open it with.
-    private let hypervisor: OpaquePointer?
+    private let lease: SharedLease
     let settings: HelperSettings
     let log: Log
 
-    // The save's thread only.
     private var committed = Epoch.none
     private var nextStart = MonotonicTime(nanoseconds: 0)
     private var outputHeld = Epoch.none
     private var isStopOrdered = false
 
-    /// Held while an order is read, so that none is read and not counted yet when the guardian looks; and while what it asks for
-    /// is done.
-    private let duty: Mutex<HelperDuty>
-
     /// - Returns: nil when this helper was not started by Romulus's hook in `xl`.
     init?(_ interface: OpaquePointer?, _ domain: UInt32) {
         guard let number = romulus_launch_value(ROMULUS_CONTROL), let control = Int32(String(cString: number)),
-            case .begin(let settings)? = Self.firstOrder(from: control)
+            let lease = Self.inheritedLease(), case .begin(let settings)? = Self.firstOrder(from: control)
         else { return nil }
         self.interface = interface
         self.domain = domain
-        duty = Mutex(HelperDuty(domain: domain))
         self.control = control
         self.settings = settings
         log = Log(guest: "domain \(domain)", events: .standard, isAside: true)
-        lease = Self.inheritedLease()
-        hypervisor = xc_interface_open(nil, nil, 0)
+        self.lease = lease
         if settings.locksMemory { Urgency.lockMemory(log) }
-        startGuardian()
     }
 
     private static func firstOrder(from control: Int32) -> HelperControl.Order? {
@@ -103,6 +92,7 @@ final class HelperSession: @unchecked Sendable {
     }
 
     private static let settlingNanoseconds: Int64 = 1_000_000_000
+    private static let lookNanoseconds: Int64 = 20_000_000
 
     /// - Returns: false when the run is over.
     func awaitCommit(of epoch: Epoch) -> Bool {
@@ -114,7 +104,7 @@ final class HelperSession: @unchecked Sendable {
         wait { self.outputHeld >= epoch }
     }
 
-    func replicaBecomesPossible() { duty.withLock { perform(&$0, .replicaBecomesPossible) } }
+    func replicaBecomesPossible() { lease.replicaBecomesPossible() }
 
     /// Until the next epoch is to begin; whoever schedules may change its mind meanwhile.
     ///
@@ -137,7 +127,7 @@ final class HelperSession: @unchecked Sendable {
 
     private func takeOrders() {
         while true {
-            switch takeOrder() {
+            switch HelperControl.receiveOrder(from: control) {
             case .message(.commit(let epoch, let start)):
                 committed = epoch
                 nextStart = start
@@ -145,11 +135,7 @@ final class HelperSession: @unchecked Sendable {
                 nextStart = start
             case .message(.outputHeld(let epoch)):
                 outputHeld = epoch
-            case .message(.stop), .message(.guestGoesOn), .message(.begin):
-                isStopOrdered = true
-                return
-            case .closed:
-                orphaned()
+            case .message(.stop), .message(.begin), .closed:
                 isStopOrdered = true
                 return
             case .nothing:
@@ -158,93 +144,6 @@ final class HelperSession: @unchecked Sendable {
         }
     }
 
-    private func takeOrder() -> HelperControl.Received<HelperControl.Order> {
-        duty.withLock { receiveOrder(&$0) }
-    }
-
-    private func receiveOrder(_ duty: inout HelperDuty) -> HelperControl.Received<HelperControl.Order> {
-        let order = HelperControl.receiveOrder(from: control)
-        if case .message(.guestGoesOn) = order { perform(&duty, .guestGoesOn) }
-        return order
-    }
-
-    // MARK: When xl dies
-
-    private func startGuardian() {
-        let isStarted = try? Thread(name: "romulus-guard") { [self] in
-            Urgency.raise(to: settings.realtimePriority, log)
-            var polls = PollSet()
-            while true {
-                polls.reset()
-                polls.add(control)
-                polls.wait(until: nextLook)
-                if polls.isBroken(0) { break }
-                freezeIfLeaseHasEnded()
-            }
-            orphaned()
-        }
-        if isStarted == nil || hypervisor == nil {
-            log.warning("cannot watch over xl: if it is killed, or stands still, look at both hosts")
-        }
-        // The stock helper exits by itself when it notices; not before its duty is done.
-        Self.guardian = self
-        atexit { HelperSession.guardian?.orphanedAtExit() }
-    }
-
-    private static let lookNanoseconds: Int64 = 20_000_000
-
-    private var nextLook: MonotonicTime {
-        let soon = MonotonicTime.now + Self.lookNanoseconds
-        return max(soon, lease?.end ?? soon)
-    }
-
-    /// `xl` renews the lease many times before it ends, and takes it away when it has frozen the guest itself.
-    private func freezeIfLeaseHasEnded() {
-        guard let lease, let end = lease.end, MonotonicTime.now >= end, lease.take(end) else { return }
-        duty.withLock { perform(&$0, .leaseWasTaken) }
-    }
-
-    nonisolated(unsafe) private static var guardian: HelperSession?
-
-    func finish() {
-        duty.withLock { perform(&$0, .saveIsOver) }
-        log.drain()
-    }
-
-    /// An exit in the middle of a save: `xl` is dead, or dying, and its descriptors close one after the other.
-    private func orphanedAtExit() {
-        guard duty.withLock({ $0.isWatching }) else { return }
-        var polls = PollSet()
-        polls.add(control)
-        polls.wait(until: .now + .nanoseconds(milliseconds: 500))
-        if polls.isBroken(0) { orphaned() }
-    }
-
-    /// Whoever comes first does it; whoever comes second waits here until it is done.
-    private func orphaned() {
-        duty.withLock { duty in
-            guard duty.isWatching else { return }
-            // What xl said last counts, even if the save has not come to read it.
-            while case .message = receiveOrder(&duty) {}
-            perform(&duty, .xlHasGone(isGuestFrozen: lease?.isGuestFrozen == true))
-        }
-    }
-
-    private func perform(_ duty: inout HelperDuty, _ event: HelperDuty.Event) {
-        for action in duty.handle(event) {
-            switch action {
-            case .pauseGuest:
-                let isPaused = hypervisor.map { xc_domain_pause($0, domain) == 0 } ?? false
-                perform(&duty, .guestPaused(isPaused))
-            case .noteFreeze: lease?.noteFreeze()
-            case .resumeGuest:
-                if GuestStanding(of: domain, hypervisor) == .suspended { _ = xc_domain_resume(hypervisor, domain, 1) }
-            case .releaseOutput: (try? Leftovers(of: domain))?.release(log)
-            case .log(let line): log.write(line)
-            case .exit:
-                log.drain()
-                _exit(1)
-            }
-        }
-    }
+    /// At the end of the save.
+    func finish() { log.drain() }
 }

@@ -20,13 +20,17 @@ enum PrimaryRun {
         guard let info, how == nil, !libxl_defbool_is_default(info.pointee.colo), !libxl_defbool_val(info.pointee.colo)
         else { return Stock.remusStart(context, info, domainID, link, back, how) }
 
+        // Before the log, whose lines have threads of their own.
+        let guardian = Result { () throws(SystemError) in try Guard.posted(domain: domainID, link: [link, back]) }
         let domain = Domain(context: context, id: domainID)
         let guest = domain.name ?? "domain \(domainID)"
         let log = Log(guest: guest, events: .standard, isAside: true)
         defer { log.drain() }
         endedDomain = domainID
         do throws(Refusal) {
-            return try run(domain, guest: guest, info.pointee, link, back, log)
+            let guardian = try posted(guardian)
+            defer { guardian.relieve() }
+            return try run(domain, guest: guest, info.pointee, link, back, guardian, log)
         } catch {
             log.error(error.text)
             mustNotResume = true
@@ -47,10 +51,19 @@ enum PrimaryRun {
         return Stock.resume(context, domainID, suspendCancel, how)
     }
 
+    private static func posted(_ guardian: Result<Guard, SystemError>) throws(Refusal) -> Guard {
+        do throws(SystemError) {
+            return try guardian.get()
+        } catch {
+            throw Refusal("cannot start: \(error)")
+        }
+    }
+
     // MARK: One run
 
     private static func run(
-        _ domain: Domain, guest: String, _ asked: libxl_domain_remus_info, _ link: Int32, _ back: Int32, _ log: Log
+        _ domain: Domain, guest: String, _ asked: libxl_domain_remus_info, _ link: Int32, _ back: Int32,
+        _ guardian: Guard, _ log: Log
     ) throws(Refusal) -> Int32 {
         let configuration = try Configuration.loaded()
         let facts = domain.facts()
@@ -90,16 +103,26 @@ enum PrimaryRun {
         if configuration.locksMemory { Urgency.lockMemory(log) }
         defer { if configuration.locksMemory { Urgency.unlockMemory() } }
         defer { lock.note(replicaOf: nil) }
-        let relay = try makeRelay(lock, protection, facts, asked, link, back, configuration, log)
+        let helper = HelperSettings(
+            stagingBytes: configuration.stagingBytes(guestKiB: facts.memoryKiB), engine: configuration.engine,
+            realtimePriority: configuration.realtimePriority, locksMemory: configuration.locksMemory)
+        let relay = try makeRelay(
+            lock, protection, facts, asked, link, back, guardian.lease, helper, configuration, log)
+        guardian.begin(helper)
         var info = asked
         takeOver(&info)
-        let outcome = try runStock(domain, &info, relay, configuration.plugins)
-        let runs = letGoOn(domain, outcome)
+        let outcome = try runStock(domain, &info, relay, guardian, configuration.plugins)
+        let runs = letGoOn(domain, outcome, guardian.lease)
         relay.decideOutput(guestRuns: runs)
+        switch outcome.end.fate {
+        case .goesOn where runs, .hasLeft: guardian.relieve()
+        case .goesOn, .yields: break
+        }
         relay.close()
         protection.end(outcome.end, runs: runs)
         plugins.close()
         let code = conclude(domain, outcome, runs: runs, log)
+        guardian.relieve()
         if runs { relay.tellBackup() }
         if !outcome.wasFarewellHeard { Transport.end() }
         return code
@@ -136,22 +159,19 @@ enum PrimaryRun {
 
     private static func makeRelay(
         _ lock: RunLock, _ protection: Protection, _ facts: Domain.Facts, _ asked: libxl_domain_remus_info,
-        _ link: Int32, _ back: Int32,
+        _ link: Int32, _ back: Int32, _ lease: SharedLease, _ helper: HelperSettings,
         _ configuration: Configuration, _ log: Log
     ) throws(Refusal) -> PrimaryRelay {
         do throws(SystemError) {
             return try PrimaryRelay(
-                link: link, back: back,
+                link: link, back: back, lease: lease,
                 configuration: .init(
                     session: .init(
                         guest: protection.guest, patienceNanoseconds: configuration.patienceNanoseconds,
                         hasBackChannel: back >= 0, arbiter: configuration.arbiter,
                         isUnsafeAccepted: isTrue(asked.allow_unsafe)),
                     run: protection.run,
-                    helper: .init(
-                        stagingBytes: configuration.stagingBytes(guestKiB: facts.memoryKiB),
-                        engine: configuration.engine, realtimePriority: configuration.realtimePriority,
-                        locksMemory: configuration.locksMemory),
+                    helper: helper,
                     schedule: schedule(asked, configuration),
                     pages: isFalse(asked.compression)
                         ? nil
@@ -173,14 +193,14 @@ enum PrimaryRun {
     /// The stock function, with our pipe for its stream and our helper launcher for its helper; then what the run came
     /// to, which may have to wait for an arbiter or the admin.
     private static func runStock(
-        _ domain: Domain, _ info: inout libxl_domain_remus_info, _ relay: PrimaryRelay,
+        _ domain: Domain, _ info: inout libxl_domain_remus_info, _ relay: PrimaryRelay, _ guardian: Guard,
         _ plugins: PluginSettings
     ) throws(Refusal) -> PrimaryRelay.Outcome {
         signal(SIGPIPE, SIG_IGN)
         romulus_catch_signals(relay.signalEvent)
         defer { romulus_release_signals() }
         let environment = HelperEnvironment(
-            control: relay.controlForHelper.raw, link: relay.linkDescriptor, lease: relay.lease.descriptor,
+            control: relay.controlForHelper.raw, lease: guardian.lease.descriptor, mark: guardian.helperMark.raw,
             plugins: plugins)
         do throws(SystemError) {
             try relay.start()
@@ -208,7 +228,7 @@ enum PrimaryRun {
     /// As xl does in the end, but before anything else is done or said: a checkpoint may have left the guest suspended.
     ///
     /// - Returns: false where the guest was granted and cannot run, so that the replica may: then it stays as it is.
-    private static func letGoOn(_ domain: Domain, _ outcome: PrimaryRelay.Outcome) -> Bool {
+    private static func letGoOn(_ domain: Domain, _ outcome: PrimaryRelay.Outcome, _ lease: SharedLease) -> Bool {
         guard case .goesOn(let replica) = outcome.end.fate else { return true }
         guard outcome.isSuspensionOurs || domain.state != .suspended else {
             mustNotResume = true
@@ -218,6 +238,8 @@ enum PrimaryRun {
         guard !runs, case .ruledOut = replica, domain.state == .gone || domain.pause() else { return true }
         // Nothing that resumes it later is to make it a second copy.
         mustNotResume = true
+        lease.noteRelay(hasFrozen: true)
+        lease.decideReplica(mayRun: true)
         return false
     }
 

@@ -25,8 +25,8 @@ struct EventQueue {
         case thaw(Side)
         case heal
         case redirectNoticed
-        case helperLooks
-        case helperSeesXlGone
+        case guardLooks
+        case guardSeesXlGone
         case xlGoesOn
     }
 

@@ -16,7 +16,7 @@ public enum Fault: String, CaseIterable, Sendable {
     case primaryFrozen
     case backupFrozen
     case helperKilled
-    /// And its helper looks after the guest, as whenever a save is under way.
+    /// And its guard looks after the guest, as long as the run is not over.
     case xlKilled
     /// The guest runs and nobody tends it; `xl` goes on later.
     case xlStopped
@@ -57,6 +57,10 @@ public enum CutPoint: String, CaseIterable, Sendable {
     case acknowledgementSent
     case acknowledgementReceived
     case released
+    /// No epoch follows, and the backup does not know that yet.
+    case saveEnded
+    /// It has not been answered yet.
+    case farewellSent
     case arbiterAsked
     case activation
 }
@@ -89,12 +93,14 @@ public enum Sabotage: String, CaseIterable, Sendable {
     case leaveWithoutTheGuest
     /// The copy here goes when the other side is granted, and not when that runs.
     case refuseBeforeTheOtherRuns
-    /// The helper is not told of the replica, and takes the guest for the only copy.
+    /// The guard is not told of the replica, and takes the guest for the only copy.
     case forgetTheReplica
-    /// The helper of a dead `xl` lets go of the link before the guest stands still.
+    /// The guard of a dead `xl` lets go of the link before the guest stands still.
     case exitBeforeThePause
-    /// The helper does not look at the lease.
+    /// The guard does not look at the lease.
     case overlookAStandstill
+    /// The guard ends with the save, as if it were the helper's.
+    case relieveAtTheSavesEnd
 }
 
 public enum ArbiterChoice: String, CaseIterable, Sendable {

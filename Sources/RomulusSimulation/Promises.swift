@@ -93,7 +93,7 @@ struct Promises {
             .deviceModelKilled where world.backup.session.lastEpoch == .none,
             .adminDestroys where world.backup.session.lastEpoch == .none:
             break
-        // What it had of the first epoch was lost with xl, and the helper could not know that.
+        // What it had of the first epoch was lost with xl, and the guard could not know that.
         case .xlKilled where world.backup.session.lastEpoch == .none && world.primary.guest.freezes > 0: break
         default:
             // Where the backup is dead, or never had a whole epoch, and nobody can rule a replica out: that is said, and
@@ -108,7 +108,7 @@ struct Promises {
     /// Nothing is protected that nobody saves, and nothing goes on that has left.
     private mutating func checkFailedSave(_ world: borrowing World) {
         let primary = world.primary
-        guard primary.host.isRunning else { return }
+        guard primary.host.isRunning, primary.isXlAlive else { return }
         if primary.hasSaveFailed, primary.end == nil, !primary.session.isFrozen {
             fail("the save has failed, and the guest counts as protected", world)
         }

@@ -26,7 +26,7 @@ public struct Scenario: Sendable {
         }
     }
 
-    /// `xl` stands still at some time, and its helper freezes the guest in its place.
+    /// `xl` stands still at some time, and its guard freezes the guest in its place.
     var isGuarded: Bool { faults.contains { $0.fault == .xlStopped } }
 
     public init(seed: UInt64, arbiter: ArbiterChoice, faults: [Planned] = [], sabotage: Sabotage? = nil) {
@@ -52,6 +52,16 @@ public struct Scenario: Sendable {
         }
         // Shows where the side that was granted cannot run, and nowhere else.
         if sabotage == .refuseBeforeTheOtherRuns { scenario.faults.append(Planned(.restoreFailsAfterTheGrant, .at(1))) }
+        // Shows in what is damaged last before a takeover.
+        if sabotage == .dropTheChecksum {
+            let epoch = UInt64.random(in: 1...5, using: &random)
+            scenario.faults.append(Planned(.corruptedToBackup, .point(.midPageFrame, epoch: epoch)))
+        }
+        // Between the save's end and the farewell, which lasts some milliseconds.
+        if sabotage == .relieveAtTheSavesEnd {
+            scenario.faults.append(Planned(.adminStops, .at(400)))
+            for epoch in UInt64(1)...40 { scenario.faults.append(Planned(.xlKilled, .point(.saveEnded, epoch: epoch))) }
+        }
         return scenario
     }
 }

@@ -9,7 +9,7 @@ enum CheckpointStep {
     case epochEnd
 }
 
-/// What xl with its relay, and the helper, are on the primary.
+/// What xl with its relay, the helper and the guard are on the primary.
 struct SimulatedPrimary {
     static let dataFrames = 3
     static let dataWords = SimulatedPages.wordsPerPage
@@ -37,7 +37,7 @@ struct SimulatedPrimary {
     var isLinkReadable = true
     var isXlAlive = true
     var isXlStopped = false
-    var helper = SimulatedHelper()
+    var guardian = SimulatedGuard()
     var end: PrimarySession.End?
     /// It is decided that no replica will run: the guest's output is its own again.
     var isReplicaRuledOut = false
@@ -61,8 +61,8 @@ struct SimulatedPrimary {
     var isXlThere: Bool { host.isUp && isXlAlive }
     /// xl's relay.
     var isRunning: Bool { host.isRunning && isXlAlive && !isXlStopped }
-    /// A save is under way, and with it the helper.
-    var isSaving: Bool { isXlThere && !isSaveStopped && !hasSaveFailed && end == nil }
+    /// The run is not over, whatever has become of its save.
+    var isInRun: Bool { isXlThere && end == nil }
 
     /// The guest's copy here may be scheduled.
     var isActive: Bool { host.isRunning && (guest.isActive || isGuestRestarted) }
@@ -92,12 +92,14 @@ extension World {
                 promises.released(epoch, self)
                 reach(.released, epoch)
             case .commit(let epoch): committed(epoch)
-            case .stopSave: primary.isSaveStopped = true
+            case .stopSave:
+                primary.isSaveStopped = true
+                if scenario.sabotage == .relieveAtTheSavesEnd { guardHandles(.runIsOver) }
             case .resumeGuest: events.add(.guestResumed, at: later(0...20))
             case .freezeGuest: freezeGuest()
             case .thawGuest:
                 primary.guest.freezes = 0
-                primary.helper.hasFrozenGuest = false
+                primary.guardian.hasFrozenGuest = false
             case .askArbiter:
                 askArbiter(.primary)
                 reach(.arbiterAsked, primary.epoch)
@@ -112,7 +114,15 @@ extension World {
             case .end(let end): ended(end)
             }
         }
-        primary.helper.lease = primary.session.watchdogDeadline
+        primary.guardian.lease = primary.session.watchdogDeadline
+        guard primary.end == nil else { return }
+        for action in actions {
+            switch action {
+            case .stopSave: reach(.saveEnded, primary.epoch)
+            case .send(.farewell): reach(.farewellSent, primary.epoch)
+            default: break
+            }
+        }
     }
 
     private mutating func holdOutput(_ epoch: Epoch) {
@@ -134,7 +144,7 @@ extension World {
     private mutating func freezeGuest() {
         if scenario.sabotage == .openOutputOnSuspicion { leave(primary.plug.open()) }
         primary.hasFrozen = true
-        if primary.helper.hasFrozenGuest { return }
+        if primary.guardian.hasFrozenGuest { return }
         if scenario.sabotage != .neverFreeze { primary.guest.freezes += 1 }
     }
 
@@ -278,7 +288,7 @@ extension World {
 
     private mutating func sendData(_ index: Int) {
         if index == SimulatedPrimary.dataFrames - 1, scenario.sabotage != .forgetTheReplica {
-            helperHandles(.replicaBecomesPossible)
+            primary.guardian.replica = .possible
         }
         guard primary.session.hasRoomOnLink else {
             return events.add(.checkpoint(.data(index)), at: time + .nanoseconds(milliseconds: 1))

@@ -2,7 +2,7 @@ import RomulusCore
 
 /// Primary, backup, guest, link, network buffer and arbiter in one process, on one simulated clock.
 ///
-/// The sessions, the lease, and the frames are production's; what a relay, the helper and libxl do with their actions is
+/// The sessions, the lease, and the frames are production's; what a relay, the guard and libxl do with their actions is
 /// played here. Nothing is read but the scenario.
 public struct World {
     static let detectTimeoutMilliseconds = 400
@@ -34,7 +34,7 @@ public struct World {
         random = Seeded(scenario.seed)
         pending = scenario.faults
         longestDelay = [1, 4, 20].randomElement(using: &random)!
-        // Rates within one part in eight of true time, the bound that LinkLease states; within one in twenty where the helper
+        // Rates within one part in eight of true time, the bound that LinkLease states; within one in twenty where the guard
         // freezes the guest, which waits for a twelfth of the lease longer.
         let spread: Int64 = scenario.isGuarded ? 50 : 125
         primary = SimulatedPrimary(
@@ -86,7 +86,7 @@ public struct World {
                     detectTimeoutMilliseconds: UInt32(Self.detectTimeoutMilliseconds), pageSlots: 8)))
         events.add(.guestRuns, at: 0)
         events.add(.checkpoint(.begin), at: .nanoseconds(milliseconds: 5))
-        if scenario.isGuarded { events.add(.helperLooks, at: .nanoseconds(milliseconds: 20)) }
+        if scenario.isGuarded { events.add(.guardLooks, at: .nanoseconds(milliseconds: 20)) }
     }
 
     private mutating func perform(_ event: EventQueue.Event) {
@@ -106,8 +106,8 @@ public struct World {
         case .redirectNoticed:
             if scenario.sabotage != .overlookALostRedirect { primary.plug.isBypassed = false }
             primary.isRedirectLost = false
-        case .helperLooks: helperLooks()
-        case .helperSeesXlGone: helperSeesXlGone()
+        case .guardLooks: guardLooks()
+        case .guardSeesXlGone: guardSeesXlGone()
         case .xlGoesOn: xlGoesOn()
         }
     }

@@ -17,7 +17,7 @@ extension ProtectionTests {
             defer { writer.stop() }
             try guest.waitForCommits(10)
             guest.interrupt()
-            let ending = try guest.end()
+            let ending = try guest.end { guest.expectOfXlsDeath(.ruledOut, isRunOver: false) }
             #expect(ending.primary.end.cause == .stopRequested(signalName: "SIGINT"))
             #expect(ending.primary.statistics.epochCount >= 10)
             #expect(ending.primary.wasFarewellHeard)
@@ -66,7 +66,7 @@ extension ProtectionTests {
         @Test func aGuestThatCannotGoOnHereAfterAFailedSaveGoesOnThere() throws {
             let guest = try ProtectedGuest(
                 in: folder, helperGets: SIGKILL, inEpoch: 4, .init(detectTimeoutMilliseconds: 10_000))
-            let ending = try guest.end(resumed: false)
+            let ending = try guest.end(resumed: false) { guest.expectOfXlsDeath(.possible, isRunOver: false) }
             #expect(ending.primary.end.fate == .yields("it cannot go on here"), "\(ending.primary.end)")
             #expect(guest.freezer.isFrozen && guest.output.steps.last == .drop)
             try guest.expectFailover(ending, "no device model")
@@ -108,7 +108,7 @@ extension ProtectionTests {
                 in: folder, .init(detectTimeoutMilliseconds: 10_000, guestLeave: { leave.value }))
             try guest.waitForCommits(3)
             leave.set(.destroyed)
-            let ending = try guest.end()
+            let ending = try guest.end { guest.expectOfXlsDeath(.possible, isRunOver: false) }
             #expect(ending.primary.end.cause == .guestLeft(.destroyed))
             try guest.expectFailover(ending, "destroyed")
         }
@@ -131,7 +131,7 @@ extension ProtectionTests {
             let guest = try ProtectedGuest(in: folder, .init(guestLeave: { leave.value }))
             try guest.waitForCommits(3)
             leave.set(.shutDown)
-            let ending = try guest.end()
+            let ending = try guest.end { guest.expectOfXlsDeath(.possible, isRunOver: true) }
             #expect(ending.primary.end.cause == .guestLeft(.shutDown))
             guest.expectDiscard(ending, cause: "the guest has shut down", "shut down")
         }

@@ -3,20 +3,24 @@ import RomulusCore
 import RomulusHost
 import SimulatedXen
 
-/// The hooked helper with nobody but the test at the other end of its control socket and of the link.
+/// The hooked helper with nobody but the test at the other end of its control socket and of the link, and a real guard.
 final class HelperAlone: Sendable {
     /// What the test plays.
     final class Surroundings: Sendable {
         let source: SimulatedDomain
         private let control: Shared<OpenFile?>
-        /// The helper holds the only copy of the link's other end.
+        /// `xl` and its guard hold the only copies of the link's other end.
         private let farEnd: OpenFile
         /// xl's view of it.
         let lease: SharedLease
+        let xl: GuardedXl
 
-        fileprivate init(_ source: SimulatedDomain, control: OpenFile, farEnd: OpenFile, lease: SharedLease) {
+        fileprivate init(
+            _ source: SimulatedDomain, control: OpenFile, farEnd: OpenFile, lease: SharedLease, _ xl: GuardedXl
+        ) {
             self.source = source
             self.lease = lease
+            self.xl = xl
             self.control = Shared(control)
             self.farEnd = farEnd
         }
@@ -24,13 +28,32 @@ final class HelperAlone: Sendable {
         func commit(_ epoch: UInt64) { send(.commit(Epoch(rawValue: epoch), nextStart: .now)) }
         func stop() { send(.stop) }
 
+        private let helper = Shared<HelperProcess.Service?>(nil)
+        fileprivate func watch(_ service: HelperProcess.Service) { helper.set(service) }
+        func killHelper() { helper.value?.process.kill(SIGKILL) }
+
         func send(_ order: HelperControl.Order) {
             _ = control.value.map { HelperControl.send(order, on: $0.descriptor) }
         }
 
-        /// As when `xl` is killed; returns when the backup would see the link's end.
+        /// Returns when the backup would see the link's end.
         func killXl() throws {
+            killXlAtOnce()
+            try awaitLinkEnd()
+        }
+
+        func killXlAtOnce() {
+            xl.die()
             control.set(nil)
+        }
+
+        /// The run is over, and nobody is owed anything.
+        func endRun() throws {
+            xl.end()
+            try awaitLinkEnd()
+        }
+
+        func awaitLinkEnd() throws {
             do {
                 _ = try BoundedIO.read(1, from: farEnd.descriptor, deadline: .now + .seconds(20))
             } catch HelperTestError.endOfStream {}
@@ -58,7 +81,7 @@ final class HelperAlone: Sendable {
 
     init(
         saving source: SimulatedDomain, in folder: TemporaryFolder, engine: Engine = .stock, _ steps: Steps,
-        standardError: OpenFile? = nil, observe: @escaping @Sendable (HelperMessage) -> Void = { _ in }
+        guardsError: OpenFile? = nil, observe: @escaping @Sendable (HelperMessage) -> Void = { _ in }
     ) throws {
         let pair = try Descriptor.messageSockets()
         let control = try OpenFile(duplicating: pair.one.raw)
@@ -67,7 +90,11 @@ final class HelperAlone: Sendable {
             .begin(.init(stagingBytes: 1 << 20, engine: engine)), on: control.descriptor)
         let (link, farEnd) = try OpenFile.pair()
         let lease = try SharedLease()
-        let surroundings = Surroundings(source, control: control, farEnd: farEnd, lease: lease)
+        let (helperEnd, mark) = try OpenFile.pair()
+        let xl = try GuardedXl(
+            of: source, link: link, lease: lease, helperEnd: helperEnd, mark: mark,
+            .init(standardError: guardsError))
+        let surroundings = Surroundings(source, control: control, farEnd: farEnd, lease: lease, xl)
         self.surroundings = surroundings
         let file = try OpenFile(folder("stream"), O_RDWR | O_CREAT)
         saver = try StockStreams.startRemus(
@@ -83,10 +110,16 @@ final class HelperAlone: Sendable {
             observe: observe,
             adjust: {
                 guard let file = try? OpenFile(duplicating: lease.descriptor) else { return }
-                $0.standardError = standardError
-                ProtectedGuest.hook(&$0, control: controlForHelper, link: link, lease: file)
+                ProtectedGuest.hook(&$0, control: controlForHelper, lease: file, mark)
             })
+        surroundings.watch(saver)
     }
 
     func outcome() throws -> HelperProcess.Outcome { try saver.outcome() }
+
+    /// What the guard has said by the time when it has ended.
+    func guardsWords() throws -> String {
+        try surroundings.endRun()
+        return surroundings.xl.said
+    }
 }

@@ -21,18 +21,20 @@ final class HelperProcess: Sendable {
         /// The helper's whole environment, but for LD_PRELOAD.
         var environment: [String: String] = [:]
         var descriptors: [Descriptor] = []
-        /// In place of what `Outcome.standardError` tells.
-        var standardError: OpenFile?
         /// The longest silence between two messages, and the longest time from `complete` to the exit.
         var silenceLimit = Duration.seconds(20)
 
         init(domain: SimulatedDomain) { environment["SIMXEN_DOMAIN"] = domain.path }
 
-        /// libsimulatedxen.so, which the build leaves beside the test bundle; SIMXEN_LIBRARY overrides.
+        /// libsimulatedxen.so; SIMXEN_LIBRARY overrides.
         static var simulatedXen: String {
-            if let path = ProcessInfo.processInfo.environment["SIMXEN_LIBRARY"] { return path }
+            ProcessInfo.processInfo.environment["SIMXEN_LIBRARY"] ?? built("libsimulatedxen.so")
+        }
+
+        /// What the build leaves beside the test bundle.
+        static func built(_ name: String) -> String {
             let bundle = simxen_object_path().map { String(cString: $0) } ?? ""
-            return URL(fileURLWithPath: bundle).deletingLastPathComponent().path + "/libsimulatedxen.so"
+            return URL(fileURLWithPath: bundle).deletingLastPathComponent().path + "/" + name
         }
     }
 
@@ -130,7 +132,7 @@ final class HelperProcess: Sendable {
         environment["LD_PRELOAD"] = configuration.preload.joined(separator: " ")
         let standard = [
             Descriptor(here: helperInput, there: 0), Descriptor(here: helperOutput, there: 1),
-            Descriptor(here: configuration.standardError ?? errors, there: 2),
+            Descriptor(here: errors, there: 2),
         ]
         identifier = try Self.spawn(
             configuration.executable, work.arguments(callbackFlags: work.callbackFlags()), environment,
@@ -266,7 +268,7 @@ final class HelperProcess: Sendable {
         return String(decoding: bytes.prefix(max(count, 0)), as: UTF8.self)
     }
 
-    private static func spawn(
+    static func spawn(
         _ executable: String, _ arguments: [String], _ environment: [String: String], _ descriptors: [Descriptor]
     ) throws -> pid_t {
         // Copies above every target number, so that no target overwrites a source that is still needed.

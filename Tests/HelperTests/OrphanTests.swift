@@ -5,7 +5,7 @@ import SimulatedXen
 import Testing
 
 extension ProtectionTests {
-    /// `xl` is killed under its helper: when the backup sees the link's end, the copy here must have been dealt with.
+    /// `xl` is killed: when the backup sees the link's end, the copy here must have been dealt with.
     @Suite struct OrphanTests {
         let folder: TemporaryFolder
 
@@ -14,17 +14,18 @@ extension ProtectionTests {
         private func expectPaused(_ helper: HelperAlone, _ pausesWhenLinkEnded: Shared<Int>) throws {
             let outcome = try helper.outcome()
             #expect(pausesWhenLinkEnded.value == 1, "the link ended before the copy here stood still")
-            #expect(outcome.exit == .status(1), "\(outcome.story)")
-            #expect(outcome.standardError.contains("the copy here is paused"))
+            #expect(outcome.exit == .status(0), "the helper ends by itself: \(outcome.story)")
+            #expect(try helper.guardsWords().contains("the copy here is paused"))
             #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 1)
             #expect(!helper.surroundings.source.isRunning)
         }
 
         private func expectRunning(_ helper: HelperAlone) throws {
             let outcome = try helper.outcome()
+            let said = try helper.guardsWords()
             #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 0)
             #expect(helper.surroundings.source.isRunning, "\(outcome.story)")
-            #expect(outcome.standardError.contains("the guest goes on here"))
+            #expect(said.contains("the guest goes on here"))
         }
 
         @Test func afterTheFirstCommitTheRunningCopyIsPaused() throws {
@@ -65,7 +66,7 @@ extension ProtectionTests {
         }
 
         @Test func beforeTheFirstCheckpointTheSuspendedGuestIsResumed() throws {
-            let helper = try HelperAlone(in: folder, .init(whileSuspended: { around, _ in try around.killXl() }))
+            let helper = try HelperAlone(in: folder, .init(whileSuspended: { around, _ in around.killXlAtOnce() }))
             try expectRunning(helper)
             #expect(helper.surroundings.source.calls(SIMXEN_CALL_RESUME) == 1)
         }
@@ -87,14 +88,15 @@ extension ProtectionTests {
                 in: folder,
                 .init(afterCheckpoint: { around, epoch in
                     guard epoch == 3 else { return around.commit(epoch) }
-                    around.send(.guestGoesOn)
-                    try around.killXl()
+                    around.lease.decideReplica(mayRun: false)
+                    around.stop()
+                    around.killXlAtOnce()
                 }))
             try expectRunning(helper)
         }
 
         /// A stopped `xl` holds its sockets open, and says nothing.
-        @Test func whenXlStandsStillTheHelperFreezesTheGuestInItsPlace() throws {
+        @Test func whenXlStandsStillTheGuardFreezesTheGuestInItsPlace() throws {
             let pauses = Shared([Int]())
             let helper = try HelperAlone(
                 in: folder,
@@ -117,7 +119,7 @@ extension ProtectionTests {
             let outcome = try helper.outcome()
             #expect(pauses.value == [0, 1], "\(outcome.story)")
             #expect(helper.surroundings.lease.takeFreezes() == 1)
-            #expect(outcome.standardError.contains("the copy here is frozen"))
+            #expect(try helper.guardsWords().contains("the copy here is frozen"))
         }
 
         /// One `xl unpause` is to undo it.
@@ -135,7 +137,7 @@ extension ProtectionTests {
                 }))
             let outcome = try helper.outcome()
             #expect(pauses.value == [1, 1], "\(outcome.story)")
-            #expect(outcome.standardError.contains("the copy here is paused"))
+            #expect(try helper.guardsWords().contains("the copy here is paused"))
         }
 
         @Test func whatTheRelayHasFrozenIsNotPausedAgain() throws {
@@ -149,7 +151,7 @@ extension ProtectionTests {
                 }))
             let outcome = try helper.outcome()
             #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 0, "\(outcome.story)")
-            #expect(outcome.standardError.contains("the copy here is paused"))
+            #expect(try helper.guardsWords().contains("the copy here is paused"))
         }
 
         /// What was not frozen must not be thawed, and is the admin's to know.
@@ -165,7 +167,7 @@ extension ProtectionTests {
                 }))
             let outcome = try helper.outcome()
             #expect(helper.surroundings.lease.takeFreezes() == 0)
-            #expect(outcome.standardError.contains("could not be frozen"), "\(outcome.story)")
+            #expect(try helper.guardsWords().contains("could not be frozen"), "\(outcome.story)")
         }
 
         @Test func aHostThatCanOpenNothingMoreFreezesTheGuestAllTheSame() throws {
@@ -183,6 +185,34 @@ extension ProtectionTests {
             #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 1, "\(outcome.story)")
         }
 
+        /// Ctrl-C, or a save that failed: the backup has its replica until it has answered the farewell.
+        @Test func afterTheSavesEndTheCopyIsPausedToo() throws {
+            let helper = try HelperAlone(
+                in: folder,
+                .init(afterCheckpoint: { around, epoch in
+                    if epoch == 3 { around.stop() } else { around.commit(epoch) }
+                }))
+            let outcome = try helper.outcome()
+            #expect(outcome.exit == .status(0), "\(outcome.story)")
+            try helper.surroundings.killXl()
+            #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 1)
+            #expect(!helper.surroundings.source.isRunning)
+        }
+
+        @Test func withItsHelperKilledJustBeforeTheCopyIsPausedToo() throws {
+            let helper = try HelperAlone(
+                in: folder,
+                .init(afterCheckpoint: { around, epoch in
+                    guard epoch == 3 else { return around.commit(epoch) }
+                    around.killHelper()
+                    try around.killXl()
+                }))
+            let outcome = try helper.outcome()
+            #expect(outcome.exit == .signal(SIGKILL), "\(outcome.story)")
+            #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 1)
+            #expect(!helper.surroundings.source.isRunning)
+        }
+
         @Test func anOrderToStopEndsTheSaveAndLeavesTheGuestRunning() throws {
             let helper = try HelperAlone(
                 in: folder,
@@ -192,6 +222,7 @@ extension ProtectionTests {
             let outcome = try helper.outcome()
             #expect(outcome.result != nil && outcome.exit == .status(0), "\(outcome.story)")
             #expect(helper.surroundings.source.isRunning)
+            #expect(try helper.guardsWords() == "")
             #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 0)
         }
     }

@@ -7,8 +7,8 @@ import SimulatedXen
 /// stock helper without it on the backup. The test plays `xl`.
 final class ProtectedGuest: Sendable {
     static let controlNumber: Int32 = 22
-    static let linkNumber: Int32 = 23
-    static let leaseNumber: Int32 = 24
+    static let leaseNumber: Int32 = 23
+    static let markNumber: Int32 = 24
 
     let source: SimulatedDomain
     let target: SimulatedDomain
@@ -25,6 +25,8 @@ final class ProtectedGuest: Sendable {
     /// The test's own, as in `xl remus` and `xl migrate-receive`.
     let plugins: (primary: PluginSet, backup: PluginSet)
     let saver: HelperProcess.Service
+    /// What the guard is forked from; the relay is in this process.
+    let xl: GuardedXl
     /// What the backup's relay has given to libxl.
     let tap: StreamTap
     private let restorer = Shared<HelperProcess.Service?>(nil)
@@ -144,6 +146,11 @@ final class ProtectedGuest: Sendable {
                 }, admin: try AdminSocket(name: "guest.backup", directory: folder.path), suspicion: suspicion,
                 sinks: try EpochSinks(plugins.backup, limitBytes: epochLimitBytes)),
             log: settings.backupLog ?? log)
+        let (helperEnd, mark) = try OpenFile.pair()
+        xl = try GuardedXl(
+            of: source, link: try OpenFile(duplicating: wire.entry.descriptor), lease: primary.lease,
+            helperEnd: helperEnd, mark: mark,
+            .init(realtimePriority: settings.realtimePriority, locksMemory: settings.locksMemory))
         try primary.start()
         try backup.start()
 
@@ -165,7 +172,7 @@ final class ProtectedGuest: Sendable {
             },
             adjust: { [primary] in
                 guard settings.isHelperHooked else { return }
-                try? Self.hook(&$0, primary)
+                try? Self.hook(&$0, primary, mark)
                 $0.environment["ROMULUS_PLUGINS"] =
                     PluginSettings(
                         plugins: settings.plugins.helper, timeoutMilliseconds: settings.pluginTimeoutMilliseconds
@@ -212,15 +219,17 @@ final class ProtectedGuest: Sendable {
     }
 
     /// As PrimaryRun and the helper's launcher set the helper up.
-    static func hook(_ configuration: inout HelperProcess.Configuration, _ relay: PrimaryRelay) throws {
+    static func hook(
+        _ configuration: inout HelperProcess.Configuration, _ relay: PrimaryRelay, _ mark: OpenFile? = nil
+    ) throws {
         hook(
             &configuration, control: try OpenFile(duplicating: relay.controlForHelper.raw),
-            link: try OpenFile(duplicating: relay.linkDescriptor),
-            lease: try OpenFile(duplicating: relay.lease.descriptor))
+            lease: try OpenFile(duplicating: relay.lease.descriptor), mark)
     }
 
+    /// - Parameter mark: what a guard, where there is one, knows it by.
     static func hook(
-        _ configuration: inout HelperProcess.Configuration, control: OpenFile, link: OpenFile, lease: OpenFile
+        _ configuration: inout HelperProcess.Configuration, control: OpenFile, lease: OpenFile, _ mark: OpenFile?
     ) {
         configuration.preload.insert(library, at: 0)
         configuration.environment["ROMULUS_ROLE"] = "helper"
@@ -228,15 +237,14 @@ final class ProtectedGuest: Sendable {
         configuration.environment["ROMULUS_CONTROL"] = "\(controlNumber)"
         configuration.environment["ROMULUS_LEASE"] = "\(leaseNumber)"
         configuration.descriptors.append(.init(here: control, there: controlNumber))
-        configuration.descriptors.append(.init(here: link, there: linkNumber))
         configuration.descriptors.append(.init(here: lease, there: leaseNumber))
+        if let mark { configuration.descriptors.append(.init(here: mark, there: markNumber)) }
     }
 
-    /// libromulus.so, which the build leaves beside the test bundle; ROMULUS_TEST_LIBRARY overrides.
+    /// libromulus.so; ROMULUS_TEST_LIBRARY overrides.
     static var library: String {
-        if let path = ProcessInfo.processInfo.environment["ROMULUS_TEST_LIBRARY"] { return path }
-        return URL(fileURLWithPath: HelperProcess.Configuration.simulatedXen).deletingLastPathComponent().path
-            + "/libromulus.so"
+        ProcessInfo.processInfo.environment["ROMULUS_TEST_LIBRARY"]
+            ?? HelperProcess.Configuration.built("libromulus.so")
     }
 
     // MARK: What a test does and sees
@@ -298,6 +306,7 @@ final class ProtectedGuest: Sendable {
         let primaryOutcome = primary.finish { resumed }
         primary.decideOutput(guestRuns: resumed)
         whenDecided()
+        xl.end()
         primary.close()
         if hangsUp { wire.entry.shutDown() }
         let received = try receiver.value(within: .seconds(30))

@@ -25,6 +25,11 @@ extension ProtectedGuest {
         #expect(ends.count == last && ends.last == tap.bytes.count, "\(story): libxl saw a part of an epoch")
     }
 
+    /// What the guard would find if `xl` were killed at this moment.
+    func expectOfXlsDeath(_ replica: GuardDuty.Replica, isRunOver: Bool) {
+        #expect(primary.lease.replica == replica && primary.lease.isRunOver == isRunOver)
+    }
+
     /// There is nothing at the backup that could run.
     func expectDiscard(_ ending: Ending, cause: String, _ story: String) {
         guard case .discard(let said) = ending.backup.end else {

@@ -40,7 +40,7 @@ extension ProtectionTests {
                         pauses.change { $0.append(around.source.calls(SIMXEN_CALL_PAUSE)) }
                     }
                     around.stop()
-                }), standardError: terminal.writer)
+                }), guardsError: terminal.writer)
             let outcome = try helper.outcome()
             #expect(pauses.value == [1, 2], "\(outcome.story)")
         }

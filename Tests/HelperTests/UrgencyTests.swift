@@ -40,22 +40,26 @@ extension ProtectionTests {
             let guest = try ProtectedGuest(in: folder, .init(realtimePriority: 7))
             try guest.waitForCommits(3)
             #expect(try inAHurry("self", priority: 7) == ["romulus-relay", "romulus-relay"])
-            #expect(try inAHurry("\(guest.saver.process.identifier)", priority: 7) == ["romulus-guard"])
+            #expect(try inAHurry("\(try #require(guest.xl.guardian))", priority: 7) == ["romulus-guard"])
+            #expect(try inAHurry("\(guest.saver.process.identifier)", priority: 7) == [])
             try end(guest)
         }
 
-        @Test(.enabled(if: geteuid() == 0)) func theHelpersMemoryIsLocked() throws {
+        @Test(.enabled(if: geteuid() == 0)) func theMemoryOfHelperAndGuardIsLocked() throws {
             let guest = try ProtectedGuest(in: folder, .init(locksMemory: true))
             try guest.waitForCommits(3)
             #expect(try lockedKilobytes("\(guest.saver.process.identifier)") > 1000)
+            #expect(try lockedKilobytes("\(try #require(guest.xl.guardian))") > 1000)
             try end(guest)
         }
 
         @Test func withoutAWishNothingIsChanged() throws {
             let guest = try ProtectedGuest(in: folder)
             try guest.waitForCommits(3)
-            #expect(try lockedKilobytes("\(guest.saver.process.identifier)") == 0)
-            #expect(try inAHurry("\(guest.saver.process.identifier)", priority: 7) == [])
+            for process in [guest.saver.process.identifier, try #require(guest.xl.guardian)] {
+                #expect(try lockedKilobytes("\(process)") == 0)
+                #expect(try inAHurry("\(process)", priority: 7) == [])
+            }
             try end(guest)
         }
 

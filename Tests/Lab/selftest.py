@@ -132,7 +132,8 @@ CREATED = "  500     1 /usr/lib/xen-4.17/bin/xl create /guest/pvh.cfg"
 PRIMARY = """\
   600   390 /usr/lib/xen-4.17/bin/xl remus -i 100 guest hostb
   601   600 ssh hostb xl migrate-receive -r
-  602   600 /usr/lib/xen-4.17/bin/libxl-save-helper --save-domain 15 16 1 1 184 1"""
+  602   600 /usr/lib/xen-4.17/bin/libxl-save-helper --save-domain 15 16 1 1 184 1
+  603     1 romulus-guard 1"""
 BACKUP = """\
   700   390 /usr/lib/xen-4.17/bin/xl migrate-receive -r
   701   700 /usr/lib/xen-4.17/bin/libxl-save-helper --restore-domain 11 20 3 1 0 2 0 800 1"""
@@ -261,7 +262,7 @@ class Leftovers(unittest.TestCase):
         self.assertEqual(leftovers(states, 0), ["guest guest runs on hosts a and b"])
 
     def test_processes(self):
-        for command in ("/usr/lib/xen-4.17/bin/xl save guest /tmp/f", "romulus top", "ssh hostb xl migrate-receive -r",
+        for command in ("/usr/lib/xen-4.17/bin/xl save guest /tmp/f", "romulus top", "romulus-guard 7", "ssh hostb xl migrate-receive -r",
                         "/usr/lib/xen-4.17/bin/libxl-save-helper --save-domain 15", "/usr/bin/etcdctl lease keep-alive 1",
                         "fence_lab ", "/bin/bash /etc/xen/scripts/vif-bridge online",
                         "/bin/sh -c \"$@\" & read -r _; kill 0 romulus-lease etcdctl"):

@@ -34,6 +34,7 @@ import Testing
     private static func firstFailure(for point: CutPoint) -> Fault? {
         switch point {
         case .arbiterAsked: .linkCut
+        case .saveEnded, .farewellSent: .adminStops
         // With the primary's arbiter out of the way, too.
         case .activation: .primaryFrozen
         default: nil

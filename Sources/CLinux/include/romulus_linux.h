@@ -88,6 +88,17 @@ pid_t romulus_spawn(char *const argv[], char **environment, int in, int out, int
 /* Whether it has ended, and with which exit status: the program's own, or 128 and the number of its signal. */
 bool romulus_reap(pid_t keeper, int *status);
 
+/*
+ * Forks a process that outlives this one: not its child, so that no wait sees it (libxl reaps what it can see); in a session of
+ * its own, deaf to what a terminal or a service sends; called `title` where processes are listed, so that who looks for this one
+ * by its command finds this one alone; with no descriptors but 0 to 2 and `kept` (-1 is none). For a process without threads of
+ * its own making: what they hold is held for ever in the other. 0 in the new process, 1 in this one, -1 with errno.
+ */
+int romulus_fork_apart(const char *title, const int *kept, size_t count);
+
+/* What `ps` shows in place of the program and its arguments, as far as there was room for those. */
+void romulus_show_as(const char *title);
+
 /* From now on a netlink socket does not hear messages of this type; a packet of several counts as its first. */
 void romulus_ignore_messages(int fd, uint16_t type);
 

@@ -17,7 +17,7 @@ public struct Descriptor: ~Copyable, Sendable {
     }
 
     /// Two ends of one channel. A tuple cannot hold them.
-    public struct Pair: ~Copyable {
+    @frozen public struct Pair: ~Copyable {
         public let one: Descriptor
         public let other: Descriptor
 

@@ -1,6 +1,6 @@
 import RomulusCore
 
-/// The guest's standing still while it is not decided which copy runs: by the relay, or by the save helper in its place.
+/// The guest's standing still while it is not decided which copy runs: by the relay, or by the guard in its place.
 struct GuestFreeze {
     private let guest: GuestPort
     private let lease: SharedLease
@@ -14,12 +14,12 @@ struct GuestFreeze {
         self.log = log
     }
 
-    /// The helper has frozen the guest, and nobody has undone it.
-    var isHelpers: Bool { lease.hasFreezes }
+    /// The guard has frozen the guest, and nobody has undone it.
+    var isGuards: Bool { lease.hasFreezes }
 
     mutating func freeze() {
-        // The helper has done so, while this thread stood still.
-        if isHelpers { return }
+        // The guard has done so, while this thread stood still.
+        if isGuards { return }
         guard guest.freeze() else {
             return log.error("the guest could not be frozen: pause it with xl pause, before the replica runs")
         }
@@ -27,8 +27,8 @@ struct GuestFreeze {
         lease.noteRelay(hasFrozen: true)
     }
 
-    /// Undoes what this thread and the helper have done, and nobody else's pause. Should `xl` die in between, the helper finds
-    /// a guest that is not frozen, and pauses it.
+    /// Undoes what this thread and the guard have done, and nobody else's pause. Should `xl` die in between, the guard finds a
+    /// guest that is not frozen, and pauses it.
     mutating func thaw() {
         lease.noteRelay(hasFrozen: false)
         let times = own + lease.takeFreezes()

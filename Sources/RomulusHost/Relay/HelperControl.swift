@@ -16,8 +16,6 @@ public enum HelperControl {
         case outputHeld(Epoch)
         /// The run is over: take no further checkpoint.
         case stop
-        /// It is decided that the guest runs on here.
-        case guestGoesOn
     }
 
     /// Helper to `xl`.
@@ -47,7 +45,6 @@ public enum HelperControl {
         case .commit(let epoch, let start): send(words(2, Int64(epoch.rawValue), start.nanoseconds), on: socket)
         case .start(let start): send(words(6, start.nanoseconds), on: socket)
         case .stop: send(words(3), on: socket)
-        case .guestGoesOn: send(words(5), on: socket)
         case .outputHeld(let epoch): send(words(4, Int64(epoch.rawValue)), on: socket)
         }
     }
@@ -88,7 +85,6 @@ public enum HelperControl {
                     Epoch(rawValue: UInt64(bitPattern: words.1)), nextStart: MonotonicTime(nanoseconds: words.2))
             case 6: .start(MonotonicTime(nanoseconds: words.1))
             case 3: .stop
-            case 5: .guestGoesOn
             case 4: .outputHeld(Epoch(rawValue: UInt64(bitPattern: words.1)))
             default: nil
             }
@@ -145,12 +141,12 @@ public enum HelperControl {
     }
 }
 
-/// What the helper is to know of a run before it begins.
+/// What the helper is to know of a run before it begins, and so is the guard.
 public struct HelperSettings: Equatable, Sendable {
     /// Memory for dirty pages, on either side of the pipe between helper and `xl`.
     public var stagingBytes: Int
     public var engine: Engine
-    /// Of the thread that watches over the guest, as of the relay's; 0 is none.
+    /// Of the guard, as of the relay's thread; 0 is none.
     public var realtimePriority: Int
     public var locksMemory: Bool
 

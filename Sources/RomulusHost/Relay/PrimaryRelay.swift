@@ -12,7 +12,7 @@ public final class PrimaryRelay: @unchecked Sendable {
     public let streamForLibxl: Descriptor
     /// What the helper's side of `HelperControl` listens on.
     public let controlForHelper: Descriptor
-    /// What the helper watches.
+    /// What the guard watches.
     public let lease: SharedLease
 
     private let configuration: Configuration
@@ -42,8 +42,9 @@ public final class PrimaryRelay: @unchecked Sendable {
     /// - Parameters:
     ///   - link: libxl's stream to the backup. Stays the caller's.
     ///   - back: the back channel, or -1.
+    ///   - lease: what a guard watches; nil is one that nobody does.
     public init(
-        link: Int32, back: Int32, configuration: Configuration, ports: Ports, log: Log
+        link: Int32, back: Int32, lease: SharedLease? = nil, configuration: Configuration, ports: Ports, log: Log
     ) throws(SystemError) {
         let stream = try Descriptor.pipe(bytes: configuration.helper.stagingBytes)
         streamForLibxl = stream.other
@@ -51,7 +52,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         let controls = try Descriptor.messageSockets()
         control = controls.one
         controlForHelper = controls.other
-        lease = try SharedLease()
+        self.lease = if let lease { lease } else { try SharedLease() }
         signals = try Descriptor.event()
         saveReturn = try SaveReturn()
 
@@ -64,7 +65,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         lastWords = LastWords(self.link, configuration)
         helper = HelperView(control: control.raw, watch: configuration.epochWatch)
         guestReturn = GuestReturn(saveReturn, ports.guest, configuration, log)
-        guestFreeze = GuestFreeze(ports.guest, lease, log)
+        guestFreeze = GuestFreeze(ports.guest, self.lease, log)
         output = GuestOutput(ports.output, log: log)
         desk = DecisionDesk(admin: ports.admin, arbiter: ports.arbiter, log: log)
         account = RunAccount(configuration, ports, control: control.raw, log: log)
@@ -73,8 +74,6 @@ public final class PrimaryRelay: @unchecked Sendable {
 
     /// Where a signal handler leaves its mark (romulus_catch_signals).
     public var signalEvent: Int32 { signals.raw }
-    public var linkDescriptor: Int32 { link.descriptor }
-
     public func start() throws(SystemError) {
         helper.tell(.begin(configuration.helper))
         thread = try Thread(name: "romulus-relay") { [self] in run() }
@@ -89,7 +88,8 @@ public final class PrimaryRelay: @unchecked Sendable {
         saveReturn.serve(resumeGuest)
         thread?.join()
         desk.stopAnswering()
-        // The helper may have frozen a guest that goes on while the thread was busy; by now it is gone, and freezes no more.
+        // The guard may have frozen a guest that goes on while the thread was busy, or be about to.
+        lease.awaitGuard()
         switch end?.fate {
         case .goesOn, .hasLeft: guestFreeze.thaw()
         case .yields, nil: break
@@ -198,9 +198,9 @@ public final class PrimaryRelay: @unchecked Sendable {
         if let why = helper.look(at: guest, waitsForOthers: waitsForOthers, log) { saveEnded(why) }
     }
 
-    /// The helper may have been about to freeze the guest when the lease was renewed after all.
+    /// The guard may have been about to freeze the guest when the lease was renewed after all.
     private func undoLateFreeze() {
-        guard guestFreeze.isHelpers else { return }
+        guard guestFreeze.isGuards else { return }
         perform(session.timePassed(now: .now))
         if !session.isFrozen, !session.hasEnded { guestFreeze.thaw() }
     }
@@ -359,9 +359,8 @@ public final class PrimaryRelay: @unchecked Sendable {
     private func runEnded(_ end: PrimarySession.End) {
         self.end = end
         saveReturn.wantNothing()
-        guard case .goesOn = end.fate else { return }
-        noteReplica(false)
-        helper.tell(.guestGoesOn)
+        if case .goesOn = end.fate { noteReplica(false) }
+        lease.note(end.fate)
     }
 }
 

@@ -47,7 +47,7 @@ _CLEAR = ": >/var/log/messages"
 # Every process of the run on this host, until none is left or nobody listens. Not any xl: one that has just been started
 # grows.
 _WATCH = """
-some=$(pgrep -d ' ' -f '^[^ ]*(xl (remus|migrate-receive)|libxl-save-helper) ')
+some=$(pgrep -d ' ' -f '^[^ ]*(xl (remus|migrate-receive)|libxl-save-helper|romulus-guard) ')
 while :; do
     left=
     for p in $some; do

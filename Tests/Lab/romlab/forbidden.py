@@ -34,10 +34,11 @@ _VIF = re.compile(r"vif(\d+)\.\d+(-emu)?")
 _IFB = re.compile(r"rom(\d+)\.\d+")
 _QDISC = re.compile(r"qdisc (plug|ingress|clsact) \S+ dev (\S+)")
 _WORKER = re.compile(
-    r"(?:\S*/)?(?:xl|libxl-save-helper|romulus|etcdctl|fence_\w+|qemu-\S+) |(?:\S*/)?ssh .*\bmigrate-receive\b"
+    r"(?:\S*/)?(?:xl|libxl-save-helper|romulus|romulus-guard|etcdctl|fence_\w+|qemu-\S+) |(?:\S*/)?ssh .*\bmigrate-receive\b"
     r"|\S*sh \S*/etc/xen/scripts/|\S+ -c .*romulus-lease")
 _PRIMARY_XL = re.compile(r"(?:\S*/)?xl remus ")
 _BACKUP_XL = re.compile(r"(?:\S*/)?xl migrate-receive\b")
+_GUARD = re.compile(r"romulus-guard \d+")
 _ANY_XL = re.compile(r"(?:\S*/)?xl ")
 _DEVICE_MODEL = re.compile(r"\S*qemu-\S+ .*-xen-domid (\d+)")
 
@@ -227,6 +228,9 @@ def _processes_left(state: HostState, primaries: list[Process], receives: bool) 
         owners |= {one.id for one in state.processes if _BACKUP_XL.match(one.command)}
     for one in state.processes:
         if not _WORKER.match(one.command) or _PRIMARY_XL.match(one.command):
+            continue
+        # Nobody's child; it ends with its run.
+        if primaries and _GUARD.match(one.command):
             continue
         model = _DEVICE_MODEL.match(one.command)
         if model and int(model[1]) in ids:

@@ -1,4 +1,4 @@
-"""`xl remus` is killed: the copy on the primary is paused before the backup takes over, so that only one runs, and what it
+"""`xl remus` is killed, and its save helper before it: the copy on the primary is paused before the backup takes over, so that only one runs, and what it
 had to say stays unsaid, whoever starts `xl remus` again. Before, somebody's tc takes the redirect of its output away."""
 
 import time
@@ -34,13 +34,16 @@ def run(lab):
 
 
 def killed_and_started_again(lab, guest, sniffer):
-    lab.a.run(f"pkill -KILL -f {PRIMARY_XL}")
+    assert lab.a.run("pgrep -c -x romulus-guard").stdout.strip() == "1"
+    # Stopped first, so that it says nothing of its helper.
+    lab.a.run(f"xl=$(pgrep -f {PRIMARY_XL}); kill -STOP $xl; pkill -KILL -f '[l]ibxl-save-helper --save'; kill -KILL $xl")
     killed = time.monotonic()
     wait_for("the backup to take over", lambda: lab.b.syslog("failover: "), 20)
     wait_for("the replica to run", lambda: lab.running_copies("guest") == ["b"], 20)
     assert_answers(guest)
     assert guest.ask("check", 30) == "OK"
     assert not lab.a.domains()["guest"].runs, "two copies run"
+    assert lab.a.run("pgrep -x romulus-guard", check=False).returncode == 1, "the guard has not ended"
     assert lab.a.syslog("the copy here is paused"), "nobody says what to do with the old copy"
     again = lab.start_protection(guest)
     assert again.wait_end(30) not in (0, None)

@@ -2,11 +2,11 @@ import RomulusCore
 import Testing
 
 /// Whoever is left when `xl` dies or stands still has one thing to do, and does it before it lets go of the link.
-@Suite struct HelperDutyTests {
+@Suite struct GuardDutyTests {
     @Test func withoutAReplicaTheGuestGoesOnWithWhatWasHeld() {
-        var duty = HelperDuty(domain: 7)
+        var duty = GuardDuty(domain: 7)
         #expect(
-            duty.handle(.xlHasGone(isGuestFrozen: false)) == [
+            duty.handle(.xlHasGone(.none, isGuestFrozen: false)) == [
                 .resumeGuest, .releaseOutput,
                 .log(.error("xl remus was killed before there was a replica: the guest goes on here, unprotected")),
                 .exit,
@@ -14,10 +14,9 @@ import Testing
         #expect(!duty.isWatching)
     }
 
-    @Test func withAReplicaTheCopyHereIsPausedBeforeTheHelperExits() {
-        var duty = HelperDuty(domain: 7)
-        #expect(duty.handle(.replicaBecomesPossible) == [])
-        #expect(duty.handle(.xlHasGone(isGuestFrozen: false)) == [.pauseGuest])
+    @Test func withAReplicaTheCopyHereIsPausedBeforeTheGuardExits() {
+        var duty = GuardDuty(domain: 7)
+        #expect(duty.handle(.xlHasGone(.possible, isGuestFrozen: false)) == [.pauseGuest])
         #expect(
             duty.handle(.guestPaused(true)) == [
                 .log(
@@ -28,16 +27,14 @@ import Testing
     }
 
     @Test func oneThatIsFrozenAlreadyIsNotPausedTwice() {
-        var duty = HelperDuty(domain: 7)
-        _ = duty.handle(.replicaBecomesPossible)
-        let actions = duty.handle(.xlHasGone(isGuestFrozen: true))
+        var duty = GuardDuty(domain: 7)
+        let actions = duty.handle(.xlHasGone(.possible, isGuestFrozen: true))
         #expect(!actions.contains(.pauseGuest) && actions.last == .exit)
     }
 
     @Test func aCopyThatCannotBePausedIsTheAdminsToStop() {
-        var duty = HelperDuty(domain: 7)
-        _ = duty.handle(.replicaBecomesPossible)
-        _ = duty.handle(.xlHasGone(isGuestFrozen: false))
+        var duty = GuardDuty(domain: 7)
+        _ = duty.handle(.xlHasGone(.possible, isGuestFrozen: false))
         guard case .log(.error(let text))? = duty.handle(.guestPaused(false)).first else {
             Issue.record("nothing is said")
             return
@@ -46,25 +43,30 @@ import Testing
     }
 
     @Test func xlsWordThatNoReplicaWillRunCounts() {
-        var duty = HelperDuty(domain: 7)
-        _ = duty.handle(.replicaBecomesPossible)
-        _ = duty.handle(.guestGoesOn)
-        #expect(duty.handle(.xlHasGone(isGuestFrozen: false)).contains(.releaseOutput))
+        var duty = GuardDuty(domain: 7)
+        let actions = duty.handle(.xlHasGone(.ruledOut, isGuestFrozen: false))
+        #expect(actions.first == .resumeGuest && actions.contains(.releaseOutput))
+        #expect(
+            actions.contains(
+                .log(
+                    .error(
+                        "xl remus was killed when no replica could run any more: the guest goes on here, unprotected")))
+        )
     }
 
-    @Test func xlThatDiesAfterTheSaveOrTwiceIsNobodysDuty() {
-        var relieved = HelperDuty(domain: 7)
-        _ = relieved.handle(.saveIsOver)
-        #expect(!relieved.isWatching && relieved.handle(.xlHasGone(isGuestFrozen: false)) == [])
-        var orphaned = HelperDuty(domain: 7)
-        _ = orphaned.handle(.xlHasGone(isGuestFrozen: false))
-        _ = orphaned.handle(.saveIsOver)
-        #expect(orphaned.handle(.xlHasGone(isGuestFrozen: false)) == [])
+    @Test func xlThatGoesAfterTheRunOrTwiceIsNobodysDuty() {
+        var relieved = GuardDuty(domain: 7)
+        #expect(relieved.handle(.runIsOver) == [.exit])
+        #expect(!relieved.isWatching && relieved.handle(.xlHasGone(.possible, isGuestFrozen: false)) == [])
+        #expect(relieved.handle(.leaseWasTaken) == [])
+        var orphaned = GuardDuty(domain: 7)
+        _ = orphaned.handle(.xlHasGone(.none, isGuestFrozen: false))
+        #expect(orphaned.handle(.runIsOver) == [])
+        #expect(orphaned.handle(.xlHasGone(.possible, isGuestFrozen: false)) == [])
     }
 
     @Test func aLeaseThatNobodyRenewsFreezesTheGuestAndXlHearsOfIt() {
-        var duty = HelperDuty(domain: 7)
-        _ = duty.handle(.replicaBecomesPossible)
+        var duty = GuardDuty(domain: 7)
         #expect(duty.handle(.leaseWasTaken) == [.pauseGuest])
         #expect(
             duty.handle(.guestPaused(true)) == [
@@ -78,7 +80,7 @@ import Testing
     }
 
     @Test func whatCouldNotBeFrozenIsNotForXlToThaw() {
-        var duty = HelperDuty(domain: 7)
+        var duty = GuardDuty(domain: 7)
         _ = duty.handle(.leaseWasTaken)
         #expect(!duty.handle(.guestPaused(false)).contains(.noteFreeze))
     }

@@ -1,22 +1,28 @@
-/// What the save helper owes the guest when the `xl` above it dies, or stands still.
+/// What the guard owes the guest when the `xl` that it was forked from dies, or stands still.
 ///
-///     watching ──the save is over──▶ relieved
-///         └──xl has gone──▶ orphaned, until the helper exits
+///     watching ──the run is over──▶ relieved
+///         └──xl has gone──▶ orphaned, until the guard exits
 ///
-/// The helper sees `xl`'s death at once, as the end of the socket between them, and holds a copy of the link: the backup sees the
-/// link's end only when the helper has exited, which is the last thing it does. That `xl` stands still shows in the lease
-/// (`PrimarySession.watchdogDeadline`), which it then renews no more.
-public struct HelperDuty: Sendable {
+/// The guard is a process of its own for the whole run, whatever becomes of the save and its helper. It sees `xl`'s death at once,
+/// as the end of the socket between them, and holds a copy of the link: the backup sees the link's end only when the guard has
+/// exited, which is the last thing it does. That `xl` stands still shows in the lease (`PrimarySession.watchdogDeadline`), which it
+/// then renews no more.
+public struct GuardDuty: Sendable {
+    /// Whether the backup may have a replica that runs when the link ends.
+    public enum Replica: Int64, Sendable {
+        case none = 0
+        /// What libxl writes, or has written, may complete the first epoch there.
+        case possible = 1
+        /// `xl`'s word: none will run, and the guest goes on here.
+        case ruledOut = 2
+    }
+
     public enum Event: Equatable, Sendable {
-        /// What libxl writes from now on may complete the first epoch at the backup.
-        case replicaBecomesPossible
-        /// `xl`'s word: no replica will run.
-        case guestGoesOn
-        case saveIsOver
+        /// `xl` has gone, or is about to, and whatever becomes of the guest is done.
+        case runIsOver
         /// It was renewed in time no more, and is `xl`'s no more.
         case leaseWasTaken
-        /// With every order read that it has given.
-        case xlHasGone(isGuestFrozen: Bool)
+        case xlHasGone(Replica, isGuestFrozen: Bool)
         /// The answer to `pauseGuest`.
         case guestPaused(Bool)
     }
@@ -25,12 +31,12 @@ public struct HelperDuty: Sendable {
         case pauseGuest
         /// Should `xl` go on after all, it undoes the pause.
         case noteFreeze
-        /// If it is suspended.
+        /// If it is suspended; when the save helper, which may be at work on it, has gone too.
         case resumeGuest
         /// What is held of its output, and whatever else this run has left in its way.
         case releaseOutput
         case log(LogLine)
-        /// At once: with the helper goes this host's hold on the link.
+        /// At once: with the guard goes this host's hold on the link.
         case exit
     }
 
@@ -38,7 +44,6 @@ public struct HelperDuty: Sendable {
 
     private let domain: UInt32
     private var state = State.watching
-    private var isReplicaPossible = false
 
     public init(domain: UInt32) { self.domain = domain }
 
@@ -48,22 +53,23 @@ public struct HelperDuty: Sendable {
     /// To be performed in order, before the next event.
     public mutating func handle(_ event: Event) -> [Action] {
         switch event {
-        case .replicaBecomesPossible:
-            isReplicaPossible = true
-        case .guestGoesOn:
-            isReplicaPossible = false
-        case .saveIsOver:
-            if isWatching { state = .relieved }
+        case .runIsOver:
+            guard isWatching else { return [] }
+            state = .relieved
+            return [.exit]
         case .leaseWasTaken:
-            return [.pauseGuest]
-        case .xlHasGone(let isGuestFrozen):
+            return isWatching ? [.pauseGuest] : []
+        case .xlHasGone(let replica, let isGuestFrozen):
             guard isWatching else { return [] }
             state = .orphaned
-            return isReplicaPossible ? handOver(isGuestFrozen) : goOn
+            return switch replica {
+            case .none: goOn("before there was a replica")
+            case .possible: handOver(isGuestFrozen)
+            case .ruledOut: goOn("when no replica could run any more")
+            }
         case .guestPaused(let isPaused):
             return state == .orphaned ? handedOver(isPaused) : stoodStill(isPaused)
         }
-        return []
     }
 
     /// The backup takes over: this copy must not run, and its output stays held. One pause is enough, and is undone by one
@@ -80,10 +86,10 @@ public struct HelperDuty: Sendable {
     }
 
     /// Nobody else has the guest, and what is held is its own.
-    private var goOn: [Action] {
+    private func goOn(_ moment: String) -> [Action] {
         [
             .resumeGuest, .releaseOutput,
-            .log(.error("xl remus was killed before there was a replica: the guest goes on here, unprotected")), .exit,
+            .log(.error("xl remus was killed \(moment): the guest goes on here, unprotected")), .exit,
         ]
     }
 
