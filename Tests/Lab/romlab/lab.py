@@ -276,7 +276,7 @@ class Lab:
         """Whether the host came clean without a new boot."""
         try:
             host.run(
-                "pkill -KILL -x xl; pkill -KILL -f '[l]ibxl-save-helper'; "
+                "pkill -KILL -x romulus-guard; pkill -KILL -x xl; pkill -KILL -f '[l]ibxl-save-helper'; "
                 "for id in $(xl list | sed -n '2,$s/^[^ ]* *\\([1-9][0-9]*\\) .*/\\1/p'); do xl destroy $id; done; "
                 ": >/var/log/messages; romulus-activate >/dev/null", check=False)
             self.install_settings(host)

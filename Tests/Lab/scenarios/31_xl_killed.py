@@ -1,5 +1,8 @@
-"""`xl remus` is killed, and its save helper before it: the copy on the primary is paused before the backup takes over, so that only one runs, and what it
-had to say stays unsaid, whoever starts `xl remus` again. Before, somebody's tc takes the redirect of its output away."""
+"""`xl remus` is killed, and its save helper just before: the copy on the primary is paused before the backup takes over.
+
+So only one runs, and what it had to say stays unsaid, whoever starts `xl remus` again. Before, somebody's tc takes the redirect of its
+output away.
+"""
 
 import time
 
