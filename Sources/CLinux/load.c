@@ -7,6 +7,7 @@
 #include "romulus_linux.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -102,6 +103,11 @@ static void find_arguments(char **arguments)
 
 void romulus_show_as(const char *title)
 {
+    static char name[32];
+
+    /* What syslog calls the process is a part of what is overwritten. */
+    snprintf(name, sizeof(name), "%.*s", (int)strcspn(title, " "), title);
+    program_invocation_name = program_invocation_short_name = name;
     if (!arguments_begin)
         return;
     memset(arguments_begin, 0, arguments_end - arguments_begin);

@@ -6,11 +6,11 @@ import RomulusHost
 
 /// `xl`'s hold on its guard: the process that looks after the guest when `xl` dies or stands still, from before the guest is
 /// touched until the run is over. What it must know is in the lease that they share, so that no death can keep it from it.
-public final class Guard {
+public final class Guard: @unchecked Sendable {
     public let lease: SharedLease
     /// For the save helper to hold as long as it lives.
     public let helperMark: Descriptor
-    /// The guard watches its other end. Nobody else holds this one.
+    /// The guard watches its other end. Nobody else holds this one. Written while no relay runs, whose thread looks at it.
     private var post: Descriptor?
 
     /// In the guard it does not return. To be called before there is a thread here: a fork takes none along, only what it may hold
@@ -43,6 +43,15 @@ public final class Guard {
     /// From now on `xl` must not die unnoticed. Before this it leaves nothing behind.
     public func begin(_ settings: HelperSettings) {
         if let raw = post?.raw { _ = HelperControl.send(.begin(settings), on: raw) }
+    }
+
+    /// False when it has been killed, or could not be: whoever killed this process then would leave the guest to nobody.
+    public var isThere: Bool {
+        guard let raw = post?.raw else { return false }
+        var polls = PollSet()
+        polls.add(raw)
+        polls.wait(until: .now)
+        return !polls.isBroken(0)
     }
 
     /// The run is over: the guard ends, and lets go of the link.

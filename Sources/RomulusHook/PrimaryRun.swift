@@ -107,7 +107,7 @@ enum PrimaryRun {
             stagingBytes: configuration.stagingBytes(guestKiB: facts.memoryKiB), engine: configuration.engine,
             realtimePriority: configuration.realtimePriority, locksMemory: configuration.locksMemory)
         let relay = try makeRelay(
-            lock, protection, facts, asked, link, back, guardian.lease, helper, configuration, log)
+            lock, protection, facts, asked, link, back, guardian, helper, configuration, log)
         guardian.begin(helper)
         var info = asked
         takeOver(&info)
@@ -159,12 +159,14 @@ enum PrimaryRun {
 
     private static func makeRelay(
         _ lock: RunLock, _ protection: Protection, _ facts: Domain.Facts, _ asked: libxl_domain_remus_info,
-        _ link: Int32, _ back: Int32, _ lease: SharedLease, _ helper: HelperSettings,
+        _ link: Int32, _ back: Int32, _ guardian: Guard, _ helper: HelperSettings,
         _ configuration: Configuration, _ log: Log
     ) throws(Refusal) -> PrimaryRelay {
         do throws(SystemError) {
+            var ports = try protection.ports(configuration, lock)
+            ports.guest.isGuarded = { guardian.isThere }
             return try PrimaryRelay(
-                link: link, back: back, lease: lease,
+                link: link, back: back, lease: guardian.lease,
                 configuration: .init(
                     session: .init(
                         guest: protection.guest, patienceNanoseconds: configuration.patienceNanoseconds,
@@ -178,7 +180,7 @@ enum PrimaryRun {
                         : .init(
                             slots: configuration.pageSlots(guestKiB: facts.memoryKiB),
                             compression: configuration.compression)),
-                ports: try protection.ports(configuration, lock), log: log)
+                ports: ports, log: log)
         } catch {
             throw Refusal("cannot start: \(error)")
         }

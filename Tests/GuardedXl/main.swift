@@ -7,7 +7,7 @@ import RomulusHost
 //     guarded-xl DOMAIN PRIORITY LOCKS LINK LEASE HELPER MARK
 //
 // The last four are numbers of descriptors that it has inherited. Its standard input says `b' for the run's begin and `o' when it
-// is over.
+// is over; `?' asks whether the guard is there.
 
 let numbers = Array(CommandLine.arguments.dropFirst().compactMap { Int32($0) })
 guard numbers.count == 7 else { exit(2) }
@@ -24,6 +24,9 @@ while read(0, &word, 1) == 1 {
         guardian.begin(
             HelperSettings(
                 stagingBytes: 0, engine: .native, realtimePriority: Int(numbers[1]), locksMemory: numbers[2] == 1))
+    case UInt8(ascii: "?"):
+        let answer = guardian.isThere ? "guarded\n" : "unguarded\n"
+        _ = write(2, answer, answer.utf8.count)
     case UInt8(ascii: "o"):
         guardian.relieve()
         exit(0)

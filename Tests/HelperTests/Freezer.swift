@@ -20,9 +20,9 @@ final class Freezer: Sendable {
 
     func port(
         leave: @escaping @Sendable () -> PrimarySession.GuestLeave? = { nil },
-        isServed: @escaping @Sendable () -> Bool = { true }
+        isServed: @escaping @Sendable () -> Bool = { true }, isGuarded: @escaping @Sendable () -> Bool = { true }
     ) -> GuestPort {
-        GuestPort(
+        var port = GuestPort(
             leave: { _ in leave() },
             standing: { [domain] in domain.isSuspended ? .suspended : domain.isRunning ? .runs : .paused },
             isServed: isServed,
@@ -35,6 +35,8 @@ final class Freezer: Sendable {
                 return domain.unpause()
             },
             giveUp: { [counts] _ in counts.change { $0.givenUp += 1 } })
+        port.isGuarded = isGuarded
+        return port
     }
 }
 

@@ -93,6 +93,21 @@ extension ProtectionTests {
             #expect(xl.said.contains("the copy here is paused"))
         }
 
+        @Test func xlSeesWhetherItIsThere() throws {
+            let xl = try xl()
+            xl.asksForItsGuard()
+            try wait(for: "guarded\n", from: xl)
+            kill(try #require(xl.guardian), SIGKILL)
+            for _ in 0..<2000 where xl.guardian != nil { usleep(5000) }
+            xl.asksForItsGuard()
+            try wait(for: "guarded\nunguarded\n", from: xl)
+        }
+
+        private func wait(for said: String, from xl: GuardedXl) throws {
+            for _ in 0..<2000 where xl.said != said { usleep(5000) }
+            #expect(xl.said == said)
+        }
+
         /// After it the pause of a lease that ended at the same moment has come, and can be undone.
         @Test func whoEndsTheRunWaitsForAGuardThatIsFreezingTheGuest() throws {
             let xl = try xl()

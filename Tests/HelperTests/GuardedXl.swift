@@ -105,7 +105,9 @@ final class GuardedXl: Sendable {
         }
     }
 
-    /// What the guard has said so far.
+    func asksForItsGuard() { say("?") }
+
+    /// What the guard, and its `xl`, have said so far.
     var said: String {
         var bytes = [UInt8](repeating: 0, count: 65_536)
         let count = pread(errors.descriptor, &bytes, bytes.count, 0)

@@ -225,5 +225,22 @@ extension ProtectionTests {
             #expect(try helper.guardsWords() == "")
             #expect(helper.surroundings.source.calls(SIMXEN_CALL_PAUSE) == 0)
         }
+
+        @Test func aGuardThatIsKilledIsMissedOnceAndTheRunGoesOn() throws {
+            let events = EventFile(path: folder("events"), limitBytes: 1 << 20)
+            let isGuarded = Shared(true)
+            let guest = try ProtectedGuest(
+                in: folder, .init(isGuarded: { isGuarded.value }, log: Log(guest: "test", events: events)))
+            try guest.waitForCommits(3)
+            isGuarded.set(false)
+            var missed: Int { events.events()?.count { $0.text.hasPrefix("romulus-guard has ended") } ?? 0 }
+            for _ in 0..<1000 where missed == 0 { usleep(10_000) }
+            try guest.waitForCommits(guest.commitsSeen + 3)
+            usleep(300_000)
+            #expect(missed == 1)
+            guest.interrupt()
+            let ending = try guest.end()
+            #expect(ending.primary.end.fate == .goesOn(.discarded), "\(ending.primary.end)")
+        }
     }
 }

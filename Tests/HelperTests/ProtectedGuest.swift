@@ -64,6 +64,7 @@ final class ProtectedGuest: Sendable {
         var epochWatch = EpochWatch()
         var guestLeave: @Sendable () -> PrimarySession.GuestLeave? = { nil }
         var isServed: @Sendable () -> Bool = { true }
+        var isGuarded: @Sendable () -> Bool = { true }
         /// What each side hears when it asks.
         var arbiter = ArbiterKind.fence
         var primaryVerdict = ArbiterVerdict.refused("the test")
@@ -123,7 +124,9 @@ final class ProtectedGuest: Sendable {
             link: wire.entry.descriptor, back: backWire.exit.descriptor,
             configuration: relaySettings,
             ports: .init(
-                guest: freezer.port(leave: settings.guestLeave, isServed: settings.isServed), output: output,
+                guest: freezer.port(
+                    leave: settings.guestLeave, isServed: settings.isServed, isGuarded: settings.isGuarded),
+                output: output,
                 arbiter: try ArbiterDesk(
                     settings.primaryQuestion ?? { _ in primaryVerdict }, settling: settings.settling),
                 admin: try AdminSocket(name: "guest.primary", directory: folder.path),

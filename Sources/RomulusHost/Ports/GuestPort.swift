@@ -8,6 +8,8 @@ public struct GuestPort: Sendable {
     public var standing: @Sendable () -> GuestStanding?
     /// Whether its device model lives, where it has one: without it the guest cannot go on.
     public var isServed: @Sendable () -> Bool
+    /// Whether somebody is there to pause it if this process dies.
+    public var isGuarded: @Sendable () -> Bool = { true }
     /// Its processors stand still when this returns true, whatever else happens to it, until `thaw`.
     public var freeze: @Sendable () -> Bool
     public var thaw: @Sendable () -> Bool

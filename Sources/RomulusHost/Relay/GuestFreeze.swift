@@ -7,6 +7,7 @@ struct GuestFreeze {
     private let log: Log
     /// The relay's, not undone yet.
     private var own: Int64 = 0
+    private var isGuardMissed = false
 
     init(_ guest: GuestPort, _ lease: SharedLease, _ log: Log) {
         self.guest = guest
@@ -16,6 +17,15 @@ struct GuestFreeze {
 
     /// The guard has frozen the guest, and nobody has undone it.
     var isGuards: Bool { lease.hasFreezes }
+
+    /// Said once: what the guard is there for has not happened, and may never.
+    mutating func lookForGuard() {
+        guard !isGuardMissed, !guest.isGuarded() else { return }
+        isGuardMissed = true
+        log.warning(
+            "romulus-guard has ended, and was not told to: if xl remus is killed now, nobody pauses the guest here before the"
+                + " backup takes over; end xl remus (Ctrl-C) and start it again")
+    }
 
     mutating func freeze() {
         // The guard has done so, while this thread stood still.

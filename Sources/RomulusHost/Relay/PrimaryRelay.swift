@@ -186,6 +186,7 @@ public final class PrimaryRelay: @unchecked Sendable {
         guard MonotonicTime.now >= nextGuestCheck else { return }
         nextGuestCheck = .now + configuration.guestCheckNanoseconds
         undoLateFreeze()
+        guestFreeze.lookForGuard()
         if let leave = guestLeave() { tell(.guestLeft(leave)) }
         if let lack = shape?.lack { tell(.replicaLacks(lack)) }
         if helper.isGuestPaused { tell(.epochPutOff) }

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .guest import Guest
-from .host import PRIMARY_XL, Host
+from .host import NAMELESS, PRIMARY_XL, Host
 from .shell import LabError, wait_for
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def assert_paused(host: Host, name: str) -> None:
 
 
 def wait_gone(host: Host, name: str, timeout: float = 20) -> None:
-    wait_for(f"{name} to be gone from host {host.name}", lambda: name not in host.domains(), timeout, 0.3)
+    """To the end: a domain that is dying has lost its name before it is gone."""
+    wait_for(f"{name} to be gone from host {host.name}",
+             lambda: not host.domains().keys() & {name, NAMELESS}, timeout, 0.3)
 
 
 def interrupt(host: Host, signal: str) -> None:

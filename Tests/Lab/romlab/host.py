@@ -31,6 +31,8 @@ XEN_OPTIONS = (
 KERNEL_OPTIONS = (
     "root=/dev/vda console=hvc0 quiet nokaslr mitigations=off init_on_alloc=0 cgroup_disable=memory psi=0"
     " hardened_usercopy=off randomize_kstack_offset=off lsm=")
+# What a domain is called that has no name yet, or no more.
+NAMELESS = "(null)"
 # Whose command lines, for pgrep and pkill -f, quoted for a shell.
 PRIMARY_XL = "'^/usr/lib/xen.*/xl remus'"
 BACKUP_XL = "'^/usr/lib/xen.*/xl migrate-receive'"
