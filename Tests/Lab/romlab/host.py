@@ -233,6 +233,17 @@ class Host:
         return self.run(f"grep -a {shlex.quote(pattern)} /var/log/messages || true").stdout.splitlines()
 
 
+def emulator_doubt() -> str | None:
+    """What speaks against this machine's QEMU. Since 9.1 (10.0.2 was tried) it asks whether a nested guest's reading of CR2, CR3 or
+    CR4 is intercepted as if it were CR0 that is read: Xen, which sets an intercept for that one, answers in its place, with 0."""
+    said = run("qemu-system-x86_64", "--version").stdout
+    version = re.search(r"version (\d+)\.(\d+)", said)
+    if version is None or (int(version[1]), int(version[2])) < (9, 1):
+        return None
+    return (f"{said.splitlines()[0]}: from 9.1 on QEMU may take a guest's read of CR2 for one of CR0: if no guest ever answers,"
+            " use the QEMU of Debian 12")
+
+
 class DomainLine:
     """A line of `xl list`: the state is six letters or dashes (running, blocked, paused, shutdown, crashed, dying)."""
 

@@ -16,7 +16,7 @@ from .etcd import Etcd
 from .follow import LineFollower
 from .guest import Guest
 from .guest_config import GuestConfig, as_setting
-from .host import BACKUP_XL, KEPT, PRIMARY_XL, Host
+from .host import BACKUP_XL, KEPT, PRIMARY_XL, Host, emulator_doubt
 from .machine_state import MachineState
 from .network import Network
 from .protection import Protection
@@ -81,6 +81,9 @@ class Lab:
             packages.make()
         self.network.up()
         shutil.rmtree(KEPT / STATE.name, ignore_errors=True)
+        doubt = emulator_doubt()
+        if doubt:
+            say(doubt)
         say("booting two Xen hosts")
         for host in self.hosts:
             host.power_on(self.logs)
