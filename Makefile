@@ -162,7 +162,7 @@ lab-images: patched-xen  ## what the lab boots from
 	$(LAB) images
 
 lab-test:  ## the scenarios on two Xen hosts, and a few steps of soak; TESTS="42 70" chooses, without a soak
-	$(LAB) test --budget $(LAB_BUDGET) $(if $(TESTS),$(TESTS),--soak 5)
+	$(LAB) test --budget $(LAB_BUDGET) $(if $(TESTS),$(TESTS),--soak 2.5)
 
 lab-soak: packages all  ## random faults, each followed by the promises' checks; MINUTES=60, SEED=123 STEP=17
 	$(LAB) soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(STEP),--step $(STEP))
